@@ -1,0 +1,54 @@
+//! What the data plane tells others as it happens: the seam for passive health checks.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::BackendId;
+
+/// Called on the data plane's own threads, so an implementation must not block and must not call back into the plane.
+pub trait Observer: Send + Sync + 'static {
+    /// A client's connection could not be handed to this backend. Failures that are this host's own (no descriptor,
+    /// no source port) are not reported.
+    fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure);
+}
+
+/// Nobody listens.
+impl Observer for () {
+    fn connect_failed(&self, _: &BackendId, _: &ConnectFailure) {}
+}
+
+/// One connect that failed. Displays as what was tried and what came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("connect to {address}: {cause} after {after:.1?}")]
+pub struct ConnectFailure {
+    pub address: SocketAddr,
+    pub cause: ConnectCause,
+    /// From the connect to its failure, as exact as the event loop's clock.
+    pub after: Duration,
+}
+
+/// How a connect failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectCause {
+    Refused,
+    /// Nothing came back within `timeouts.connect`.
+    TimedOut,
+    /// Accepted and reset before a byte was exchanged.
+    Reset,
+    Unreachable,
+    Other(io::ErrorKind),
+}
+
+impl fmt::Display for ConnectCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectCause::Refused => f.write_str("refused"),
+            ConnectCause::TimedOut => f.write_str("no answer"),
+            ConnectCause::Reset => f.write_str("reset"),
+            ConnectCause::Unreachable => f.write_str("unreachable"),
+            ConnectCause::Other(kind) => kind.fmt(f),
+        }
+    }
+}
