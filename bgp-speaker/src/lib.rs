@@ -1,1 +1,15 @@
-//! (being written)
+//! An embedded BGP speaker that only originates: it announces the routes it is told to and imports nothing.
+//!
+//! [`Speaker`] is the handle. Behind it every peer has one task that owns a pure state machine, the routes it has sent
+//! and its connections. Desired routes come in over a `watch` (last value wins), events go out over a bounded `mpsc`
+//! whose overflow is counted.
+
+mod route;
+mod speaker;
+mod status;
+
+pub use route::{Attributes, Route, RouteSet};
+pub use speaker::{Settled, Speaker, SpeakerError};
+pub use status::{
+    CloseReason, MessageCounts, Negotiated, Origin, PeerEvent, PeerState, PeerStatus, Unannounced,
+};

@@ -1,0 +1,180 @@
+//! What can be seen of the peers from outside: [`PeerStatus`] snapshots and [`PeerEvent`]s. Plain values, no behaviour
+//! beyond their texts.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use config::{Asn, Family, Name, RouterId};
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// The states of RFC 4271 §8.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum PeerState {
+    Idle,
+    Connect,
+    Active,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+impl fmt::Display for PeerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PeerState::Idle => "Idle",
+            PeerState::Connect => "Connect",
+            PeerState::Active => "Active",
+            PeerState::OpenSent => "OpenSent",
+            PeerState::OpenConfirm => "OpenConfirm",
+            PeerState::Established => "Established",
+        })
+    }
+}
+
+/// What both sides agreed on in their OPENs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Negotiated {
+    /// The smaller of both sides' hold times, in seconds; 0: the session is never timed out.
+    #[serde(rename = "hold_time_seconds")]
+    pub hold_time: u16,
+    /// Families that both sides speak; sorted.
+    pub families: Vec<Family>,
+    /// Names of the capabilities the peer sent, in its order.
+    pub capabilities: Vec<String>,
+    pub remote_router_id: RouterId,
+    /// Both sides speak 4-octet AS numbers (RFC 6793).
+    pub as4: bool,
+    /// The peer answers route refreshes (RFC 2918).
+    pub route_refresh: bool,
+    /// Refreshes are demarcated (RFC 7313).
+    pub enhanced_refresh: bool,
+}
+
+/// Who ended a session or an attempt at one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// We did; where there is a code, we sent that NOTIFICATION.
+    Local,
+    /// The peer did, with a NOTIFICATION.
+    Remote,
+    /// TCP did: refused, reset, closed or timed out.
+    Transport,
+}
+
+/// Why a session or an attempt at one ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CloseReason {
+    pub origin: Origin,
+    /// Code and subcode of the NOTIFICATION, where there was one.
+    pub code: Option<(u8, u8)>,
+    /// For people: the code's name, the peer's shutdown text (RFC 9003), or the operating system's words.
+    pub text: String,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.origin, self.code) {
+            (Origin::Local, Some((code, subcode))) => write!(f, "sent {code}/{subcode}: {}", self.text),
+            (Origin::Remote, Some((code, subcode))) => write!(f, "received {code}/{subcode}: {}", self.text),
+            (_, _) => f.write_str(&self.text),
+        }
+    }
+}
+
+/// Messages by type, one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct MessageCounts {
+    pub open: u64,
+    pub update: u64,
+    pub notification: u64,
+    pub keepalive: u64,
+    pub route_refresh: u64,
+}
+
+/// A desired route that this peer cannot be told, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unannounced {
+    pub prefix: IpNet,
+    pub reason: String,
+}
+
+/// One peer as it is now. Cheap to clone; ages are the reader's to format.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerStatus {
+    pub name: Name,
+    pub address: IpAddr,
+    pub port: u16,
+    pub passive: bool,
+    pub remote_as: Asn,
+    pub state: PeerState,
+    /// When `state` was entered.
+    #[serde(skip)]
+    pub since: Instant,
+    /// The latest end of a session or attempt, whoever caused it.
+    pub last_error: Option<CloseReason>,
+    /// The latest NOTIFICATION we sent.
+    pub last_sent: Option<CloseReason>,
+    /// The latest NOTIFICATION we received.
+    pub last_received: Option<CloseReason>,
+    /// While Established.
+    pub negotiated: Option<Negotiated>,
+    pub local_address: Option<SocketAddr>,
+    pub remote_address: Option<SocketAddr>,
+    pub messages_in: MessageCounts,
+    pub messages_out: MessageCounts,
+    /// Routes of the newest decision meant for this peer that it can be told.
+    pub routes_desired: usize,
+    /// Routes the peer holds from us once it has read everything we wrote.
+    pub routes_sent: usize,
+    /// `routes_sent` as of the newest acknowledged version.
+    pub routes_acknowledged: usize,
+    /// Meant for this peer, but it cannot be told; sorted by prefix.
+    pub unannounced: Vec<Unannounced>,
+    /// Newest [`crate::RouteSet::version`] written to the peer's socket, this session.
+    pub version_sent: u64,
+    /// Newest version that the peer's TCP has acknowledged, this session.
+    pub version_acknowledged: u64,
+    /// Prefixes the peer announced to us; every one was dropped.
+    pub prefixes_dropped: u64,
+    /// UPDATEs with a malformed attribute that cost the peer that attribute or its routes (RFC 7606), not the session.
+    pub updates_malformed: u64,
+    /// Times we dialled.
+    pub connection_attempts: u64,
+    /// Connections from the peer that were closed at once: not started, or one too many.
+    pub connections_refused: u64,
+    /// Times the session reached Established.
+    pub established: u64,
+    /// Times an Established session went down.
+    pub flaps: u64,
+    /// Events that found the receiver's queue full.
+    pub events_dropped: u64,
+}
+
+/// What happened to a peer, in order per peer.
+#[derive(Debug, Clone)]
+pub enum PeerEvent {
+    /// The session is Established. Followed by exactly one `Down`.
+    Up { peer: Name, negotiated: Negotiated, local: SocketAddr, remote: SocketAddr },
+    /// An Established session ended.
+    Down { peer: Name, reason: CloseReason },
+    /// An attempt that never reached Established ended.
+    AttemptFailed { peer: Name, reason: CloseReason },
+    /// A change was written to the peer's socket. Never sent for a change that is empty for this peer.
+    Sent {
+        peer: Name,
+        version: u64,
+        cause: u64,
+        announced: Vec<IpNet>,
+        withdrawn: Vec<IpNet>,
+        since_decided: Duration,
+    },
+    /// The peer's TCP has acknowledged the change.
+    Acked { peer: Name, version: u64, cause: u64, since_decided: Duration },
+    /// The peer asked for everything again (RFC 2918).
+    RefreshRequested { peer: Name, family: Family },
+    /// The peer's task died; it is started again after a back-off. A bug: the text says where.
+    TaskFailed { peer: Name, text: String },
+}
