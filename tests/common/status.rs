@@ -1,0 +1,1 @@
+//! Reading `status --json` and `bgp --json`: the one place that knows their field names.

@@ -1,0 +1,12 @@
+//! End-to-end tests: the real binary against mock backends and a scripted BGP peer, on loopback addresses, without root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in the functions its tests share as well"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test measures real time; it never sleeps")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod harness;
