@@ -46,7 +46,9 @@ pub struct RouterId(Ipv4Addr);
 impl RouterId {
     pub fn new(value: Ipv4Addr) -> Result<Self, Invalid> {
         if value.is_unspecified() {
-            return Err(Invalid("0.0.0.0 is no BGP identifier (RFC 6286): expected another IPv4 address".into()));
+            return Err(Invalid(
+                "0.0.0.0 is no BGP identifier (RFC 6286): expected another IPv4 address".into(),
+            ));
         }
         Ok(RouterId(value))
     }
@@ -108,7 +110,8 @@ pub struct Name(Arc<str>);
 
 impl Name {
     pub fn new(value: &str) -> Result<Self, Invalid> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '[' | ']' | '-' | '%');
+        let fits =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '[' | ']' | '-' | '%');
         if value.is_empty() || value.len() > 64 || !value.chars().all(fits) {
             return Err(Invalid("expected a name of 1..64 letters, digits or . _ : [ ] - %".into()));
         }
