@@ -30,7 +30,7 @@ WORKLOADS = [
 
 def wrk(proxy, workload, seconds):
     """Runs wrk; returns requests, bytes, errors and seconds. An answer other than 2xx or 3xx is an error."""
-    argv = ["wrk", "-t2", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", RESULT_SCRIPT]
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", "wrk", "-t2", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", RESULT_SCRIPT]
     for header in workload.headers:
         argv += ["-H", header]
     out = subprocess.run([*map(str, argv), proxy.url + workload.path], check=True, capture_output=True, text=True)
