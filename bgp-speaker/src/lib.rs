@@ -4,9 +4,12 @@
 //! and its connections. Desired routes come in over a `watch` (last value wins), events go out over a bounded `mpsc`
 //! whose overflow is counted.
 
+pub mod pack;
+mod rib;
 mod route;
 mod speaker;
 mod status;
+pub mod wire;
 
 pub use route::{Attributes, Route, RouteSet};
 pub use speaker::{Settled, Speaker, SpeakerError};
