@@ -1,0 +1,349 @@
+//! The life cycle of one VIP: routes move first, traffic second, sockets third, the address last; the other way round
+//! when coming up. Pure: it takes `(input, now)`; its phase is what the driver works towards, its desire what the route
+//! is to be. Neither a driver's answer that comes out of turn nor one that comes twice moves it.
+//!
+//! ```text
+//!  Init → AddressUp → Listening ⇄ Announced ⇄ Degraded ⇄ LastResort     health moves it between these four, any to any
+//!                         └───────────┴──────────┴───────────┘
+//!                                        │ Drain (from any phase so far)
+//!                                    Withdrawn → Quiet → Closed → AddressDown
+//! ```
+//!
+//! - Worse is immediate; better must be earned: a route is raised to a level only after the VIP was fit for that level
+//!   or a better one for `announce_delay` without a break. That goes for the first announcement, for each one after a
+//!   withdrawal, and for the way back from `Degraded` to `Announced`.
+//! - While a service is not checked yet (`Pending`), nothing is raised; what is announced stays, or gets worse if
+//!   another service is known to be short.
+//! - A stale health (`Stale`) withdraws under every policy: a checker that hangs proves nothing.
+//! - A drain withdraws at once and for good. The waits that follow are the driver's, and so are their caps.
+//! - An address that vanishes while it is needed withdraws the route and starts again from `Init`.
+#![deny(clippy::disallowed_methods)]
+
+use std::time::{Duration, Instant};
+
+use config::{OnAllDown, OnShort, Vip};
+use health::VipHealth;
+
+/// Where a VIP is in its life, and what its driver is to bring about next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Put the address on the host, then say [`Input::AddressReady`].
+    Init,
+    /// Open the listeners, then say [`Input::ListenersReady`].
+    AddressUp,
+    /// Accepts, and is not announced.
+    Listening,
+    Announced,
+    Degraded,
+    LastResort,
+    /// Draining: wait until the peers have the withdrawal ([`Input::WithdrawAcked`]), then until no new connection
+    /// arrives ([`Input::TrafficEnded`]).
+    Withdrawn,
+    /// Draining: close the listeners, let connections end, then say [`Input::ConnectionsClosed`].
+    Quiet,
+    /// Draining: remove the address, then say [`Input::AddressGone`].
+    Closed,
+    AddressDown,
+}
+
+impl Phase {
+    /// A word for logs, labels and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Init => "init",
+            Phase::AddressUp => "address_up",
+            Phase::Listening => "listening",
+            Phase::Announced => "announced",
+            Phase::Degraded => "degraded",
+            Phase::LastResort => "last_resort",
+            Phase::Withdrawn => "withdrawn",
+            Phase::Quiet => "quiet",
+            Phase::Closed => "closed",
+            Phase::AddressDown => "address_down",
+        }
+    }
+}
+
+/// What the VIP's route should be, from worst to best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Desire {
+    Withdrawn,
+    /// GRACEFUL_SHUTDOWN community, worst MED.
+    LastResort,
+    /// The VIP's `degraded` attributes.
+    Degraded,
+    /// The VIP's `announce` attributes.
+    Normal,
+}
+
+impl Desire {
+    /// A word for logs, labels and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Desire::Withdrawn => "withdrawn",
+            Desire::LastResort => "last_resort",
+            Desire::Degraded => "degraded",
+            Desire::Normal => "normal",
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The address is on the host, or the operator sees to it.
+    AddressReady,
+    /// Every listener of the VIP accepts.
+    ListenersReady,
+    Health(VipHealth),
+    /// A planned stop, or the VIP's removal.
+    Drain,
+    /// Every established peer's TCP has acknowledged the withdrawal, or it was waited for long enough.
+    WithdrawAcked,
+    /// No new connection has arrived for a while, or it was waited for long enough.
+    TrafficEnded,
+    /// The listeners are closed and no connection is left.
+    ConnectionsClosed,
+    /// The address is no longer on the host.
+    AddressGone,
+}
+
+/// Levels a route is raised to, from worst to best, as in `Serving::fit_since`.
+const LEVELS: [Desire; 3] = [Desire::LastResort, Desire::Degraded, Desire::Normal];
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Init,
+    AddressUp,
+    Serving(Serving),
+    Withdrawn { acked: bool },
+    Quiet,
+    Closed,
+    AddressDown,
+}
+
+/// Address and listeners are there; health decides.
+#[derive(Debug, Clone, Copy)]
+struct Serving {
+    desire: Desire,
+    /// Per level: since when the VIP has been fit for it or better.
+    fit_since: [Option<Instant>; LEVELS.len()],
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct LifeCycle {
+    policy: Policy,
+    health: VipHealth,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    on_short: OnShort,
+    on_all_down: OnAllDown,
+    announce_delay: Duration,
+}
+
+impl From<&Vip> for Policy {
+    fn from(vip: &Vip) -> Self {
+        let Vip { on_short, on_all_down, announce_delay, .. } = *vip;
+        Policy { on_short, on_all_down, announce_delay }
+    }
+}
+
+impl LifeCycle {
+    /// In `Init`, with nothing known about its health.
+    pub fn new(vip: &Vip) -> Self {
+        let health = VipHealth::Pending { services: Vec::new(), short: Vec::new() };
+        LifeCycle { policy: vip.into(), health, state: State::Init }
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Init => Phase::Init,
+            State::AddressUp => Phase::AddressUp,
+            State::Serving(Serving { desire: Desire::Withdrawn, .. }) => Phase::Listening,
+            State::Serving(Serving { desire: Desire::LastResort, .. }) => Phase::LastResort,
+            State::Serving(Serving { desire: Desire::Degraded, .. }) => Phase::Degraded,
+            State::Serving(Serving { desire: Desire::Normal, .. }) => Phase::Announced,
+            State::Withdrawn { .. } => Phase::Withdrawn,
+            State::Quiet => Phase::Quiet,
+            State::Closed => Phase::Closed,
+            State::AddressDown => Phase::AddressDown,
+        }
+    }
+
+    /// What the route is to be.
+    pub fn desire(&self) -> Desire {
+        match self.state {
+            State::Serving(Serving { desire, .. }) => desire,
+            State::Init
+            | State::AddressUp
+            | State::Withdrawn { .. }
+            | State::Quiet
+            | State::Closed
+            | State::AddressDown => Desire::Withdrawn,
+        }
+    }
+
+    /// When the route will be raised if the health stays as it is: the end of `announce_delay`.
+    pub fn waiting_until(&self) -> Option<Instant> {
+        let State::Serving(serving) = self.state else { return None };
+        let better = LEVELS.into_iter().zip(serving.fit_since).filter(|(level, _)| *level > serving.desire);
+        better.filter_map(|(_, since)| Some(since? + self.policy.announce_delay)).min()
+    }
+
+    /// When [`LifeCycle::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.waiting_until()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.judge(now);
+    }
+
+    /// A reload's new policy for the same VIP.
+    pub fn set_policy(&mut self, vip: &Vip, now: Instant) {
+        self.policy = vip.into();
+        self.judge(now);
+    }
+
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        if let Input::Health(health) = &input {
+            self.health.clone_from(health);
+        }
+        self.state = next(self.state, &input);
+        self.judge(now);
+    }
+
+    /// Moves the route to what health and policy allow: down at once, up when earned.
+    fn judge(&mut self, now: Instant) {
+        if let State::Serving(serving) = &mut self.state {
+            let fit = fit_for(&self.health, &self.policy, serving.desire);
+            serving.move_to(fit, self.policy.announce_delay, now);
+        }
+    }
+}
+
+impl Serving {
+    const UNANNOUNCED: Serving = Serving { desire: Desire::Withdrawn, fit_since: [None; LEVELS.len()] };
+
+    fn move_to(&mut self, fit: Desire, announce_delay: Duration, now: Instant) {
+        self.desire = self.desire.min(fit);
+        for (level, since) in LEVELS.into_iter().zip(&mut self.fit_since) {
+            *since = (level <= fit).then(|| since.unwrap_or(now));
+            if since.is_some_and(|since| since + announce_delay <= now) {
+                self.desire = self.desire.max(level);
+            }
+        }
+    }
+}
+
+/// The order of things: every state with every input.
+fn next(state: State, input: &Input) -> State {
+    match (state, input) {
+        (State::Init, Input::AddressReady) => State::AddressUp,
+        (State::AddressUp, Input::ListenersReady) => State::Serving(Serving::UNANNOUNCED),
+        (State::AddressUp | State::Serving(_), Input::AddressGone) => State::Init,
+        (State::Init | State::AddressUp | State::Serving(_), Input::Drain) => {
+            State::Withdrawn { acked: false }
+        }
+        (State::Withdrawn { .. }, Input::WithdrawAcked) => State::Withdrawn { acked: true },
+        // Before that, whoever still has the route may yet send something.
+        (State::Withdrawn { acked: true }, Input::TrafficEnded) => State::Quiet,
+        (State::Quiet, Input::ConnectionsClosed) => State::Closed,
+        (State::Closed, Input::AddressGone) => State::AddressDown,
+
+        (
+            State::Init,
+            Input::ListenersReady
+            | Input::Health(_)
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed
+            | Input::AddressGone,
+        )
+        | (
+            State::AddressUp,
+            Input::AddressReady
+            | Input::Health(_)
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed,
+        )
+        | (
+            State::Serving(_),
+            Input::AddressReady
+            | Input::ListenersReady
+            | Input::Health(_)
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed,
+        )
+        | (
+            State::Withdrawn { .. },
+            Input::AddressReady
+            | Input::ListenersReady
+            | Input::Health(_)
+            | Input::Drain
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed
+            | Input::AddressGone,
+        )
+        | (
+            State::Quiet,
+            Input::AddressReady
+            | Input::ListenersReady
+            | Input::Health(_)
+            | Input::Drain
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::AddressGone,
+        )
+        | (
+            State::Closed,
+            Input::AddressReady
+            | Input::ListenersReady
+            | Input::Health(_)
+            | Input::Drain
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed,
+        )
+        | (
+            State::AddressDown,
+            Input::AddressReady
+            | Input::ListenersReady
+            | Input::Health(_)
+            | Input::Drain
+            | Input::WithdrawAcked
+            | Input::TrafficEnded
+            | Input::ConnectionsClosed
+            | Input::AddressGone,
+        ) => state,
+    }
+}
+
+/// The best route that health and policy allow, with `current` being announced.
+fn fit_for(health: &VipHealth, policy: &Policy, current: Desire) -> Desire {
+    let short = match policy.on_short {
+        OnShort::Degrade => Desire::Degraded,
+        OnShort::Withdraw => Desire::Withdrawn,
+    };
+    match health {
+        VipHealth::Healthy => Desire::Normal,
+        VipHealth::Pending { short: known, .. } if known.is_empty() => current,
+        VipHealth::Pending { .. } => current.min(short),
+        VipHealth::Short { .. } => short,
+        VipHealth::AllDown { .. } => match policy.on_all_down {
+            OnAllDown::Withdraw => Desire::Withdrawn,
+            OnAllDown::LastResort => Desire::LastResort,
+            OnAllDown::Hold => current,
+        },
+        VipHealth::Stale { .. } => Desire::Withdrawn,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,409 @@
+use config::{Announce, Degraded, Name, PeerSet};
+use proptest::prelude::*;
+
+use super::*;
+
+const DELAY: Duration = Duration::from_secs(5);
+
+#[allow(clippy::disallowed_methods, reason = "std offers no other way to make an Instant")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn vip(on_short: OnShort, on_all_down: OnAllDown) -> Vip {
+    Vip {
+        address: "10.84.13.100".parse().unwrap(),
+        interface: Some("lo".into()),
+        announce: Announce {
+            med: 100,
+            local_pref: 100,
+            prepend: 0,
+            communities: Vec::new(),
+            large_communities: Vec::new(),
+        },
+        degraded: Degraded { med: 200, local_pref: 50, prepend: 1 },
+        on_short,
+        on_all_down,
+        announce_delay: DELAY,
+        peers: PeerSet::All,
+    }
+}
+
+fn services() -> Vec<Name> {
+    vec![Name::new("contrail-api").unwrap()]
+}
+fn short() -> VipHealth {
+    VipHealth::Short { services: services() }
+}
+fn all_down() -> VipHealth {
+    VipHealth::AllDown { services: services() }
+}
+fn stale() -> VipHealth {
+    VipHealth::Stale { services: services() }
+}
+fn pending() -> VipHealth {
+    VipHealth::Pending { services: services(), short: Vec::new() }
+}
+fn pending_and_short() -> VipHealth {
+    VipHealth::Pending { services: services(), short: services() }
+}
+
+/// A life cycle with a clock.
+struct Host {
+    vip: LifeCycle,
+    now: Instant,
+}
+
+impl Host {
+    fn new(on_short: OnShort, on_all_down: OnAllDown) -> Self {
+        Host { vip: LifeCycle::new(&vip(on_short, on_all_down)), now: start() }
+    }
+    fn listening(on_short: OnShort, on_all_down: OnAllDown) -> Self {
+        let mut host = Host::new(on_short, on_all_down);
+        host.give([Input::AddressReady, Input::ListenersReady]);
+        host
+    }
+    fn announced(on_short: OnShort, on_all_down: OnAllDown) -> Self {
+        let mut host = Host::listening(on_short, on_all_down);
+        host.health(VipHealth::Healthy);
+        host.wait(DELAY);
+        assert_eq!(host.vip.phase(), Phase::Announced);
+        host
+    }
+    fn give(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            self.vip.handle(input, self.now);
+        }
+    }
+    fn health(&mut self, health: VipHealth) {
+        self.give([Input::Health(health)]);
+    }
+    /// Lets time pass and timers fire when they are due.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.vip.poll_timeout().filter(|&due| due <= end) {
+            assert!(due >= self.now, "a timer in the past would spin");
+            self.now = due;
+            self.vip.handle_timeout(due);
+            assert!(self.vip.poll_timeout().is_none_or(|next| next > due), "a timer that fired is gone");
+        }
+        self.now = end;
+    }
+}
+
+const ALMOST: Duration = Duration::from_millis(4_999);
+const REST: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_healthy_vip_is_announced_after_announce_delay_and_not_before() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(VipHealth::Healthy);
+    assert_eq!(host.vip.waiting_until(), Some(host.now + DELAY));
+    host.wait(ALMOST);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Listening, Desire::Withdrawn));
+    host.wait(REST);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Announced, Desire::Normal));
+    assert_eq!(host.vip.waiting_until(), None);
+}
+
+#[test]
+fn health_before_the_listeners_accept_announces_nothing_and_counts_from_there() {
+    let mut host = Host::new(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(VipHealth::Healthy);
+    host.wait(DELAY * 2);
+    host.give([Input::AddressReady]);
+    host.wait(DELAY * 2);
+    host.give([Input::ListenersReady]);
+    host.wait(ALMOST);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+    host.wait(REST);
+    assert_eq!(host.vip.desire(), Desire::Normal);
+}
+
+#[test]
+fn without_a_delay_it_is_announced_at_once() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Withdraw);
+    let at_once = Vip { announce_delay: Duration::ZERO, ..vip(OnShort::Degrade, OnAllDown::Withdraw) };
+    host.vip.set_policy(&at_once, host.now);
+    host.health(VipHealth::Healthy);
+    assert_eq!(host.vip.phase(), Phase::Announced);
+}
+
+#[test]
+fn a_break_in_health_starts_the_delay_again() {
+    let mut host = Host::listening(OnShort::Withdraw, OnAllDown::Withdraw);
+    host.health(VipHealth::Healthy);
+    host.wait(ALMOST);
+    host.health(short());
+    host.health(VipHealth::Healthy);
+    host.wait(ALMOST);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+}
+
+#[test]
+fn short_degrades_at_once_and_normal_must_be_earned_again() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(short());
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Degraded, Desire::Degraded));
+    host.health(VipHealth::Healthy);
+    host.wait(ALMOST);
+    assert_eq!(host.vip.desire(), Desire::Degraded);
+    host.wait(REST);
+    assert_eq!(host.vip.desire(), Desire::Normal);
+}
+
+#[test]
+fn each_level_is_earned_on_its_own() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(short());
+    host.wait(Duration::from_secs(4));
+    host.health(VipHealth::Healthy);
+    host.wait(Duration::from_secs(1));
+    assert_eq!(host.vip.desire(), Desire::Degraded, "fit to be degraded for 5 s, to be normal for 1 s");
+    host.wait(Duration::from_secs(4));
+    assert_eq!(host.vip.desire(), Desire::Normal);
+}
+
+#[test]
+fn short_withdraws_where_the_policy_says_so_and_keeps_address_and_listeners() {
+    let mut host = Host::announced(OnShort::Withdraw, OnAllDown::Withdraw);
+    host.health(short());
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Listening, Desire::Withdrawn));
+}
+
+#[test]
+fn all_down_follows_its_policy() {
+    for (policy, expected) in [
+        (OnAllDown::Withdraw, (Phase::Listening, Desire::Withdrawn)),
+        (OnAllDown::LastResort, (Phase::LastResort, Desire::LastResort)),
+        (OnAllDown::Hold, (Phase::Announced, Desire::Normal)),
+    ] {
+        let mut host = Host::announced(OnShort::Degrade, policy);
+        host.health(all_down());
+        assert_eq!((host.vip.phase(), host.vip.desire()), expected);
+        host.wait(DELAY * 2);
+        assert_eq!((host.vip.phase(), host.vip.desire()), expected);
+    }
+}
+
+#[test]
+fn hold_keeps_what_was_announced_and_announces_nothing_by_itself() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Hold);
+    host.health(all_down());
+    host.wait(DELAY * 2);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Hold);
+    host.health(short());
+    host.health(all_down());
+    host.wait(DELAY * 2);
+    assert_eq!(host.vip.desire(), Desire::Degraded);
+}
+
+#[test]
+fn stale_health_withdraws_under_every_policy() {
+    for policy in [OnAllDown::Withdraw, OnAllDown::LastResort, OnAllDown::Hold] {
+        let mut host = Host::announced(OnShort::Degrade, policy);
+        host.health(stale());
+        assert_eq!(host.vip.desire(), Desire::Withdrawn);
+    }
+}
+
+#[test]
+fn nothing_is_announced_while_a_service_is_unchecked() {
+    for unchecked in [pending(), pending_and_short()] {
+        let mut host = Host::listening(OnShort::Degrade, OnAllDown::LastResort);
+        host.health(unchecked);
+        host.wait(DELAY * 2);
+        assert_eq!(host.vip.desire(), Desire::Withdrawn);
+    }
+}
+
+#[test]
+fn a_service_added_by_a_reload_leaves_the_route_alone_until_it_is_checked() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(pending());
+    assert_eq!(host.vip.desire(), Desire::Normal);
+    host.health(pending_and_short());
+    assert_eq!(host.vip.desire(), Desire::Degraded, "another service is known to be short");
+    host.health(VipHealth::Healthy);
+    host.health(pending());
+    host.wait(DELAY * 2);
+    assert_eq!(host.vip.desire(), Desire::Degraded, "nothing is raised meanwhile");
+}
+
+#[test]
+fn a_new_policy_takes_effect_at_once() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(short());
+    host.vip.set_policy(&vip(OnShort::Withdraw, OnAllDown::Withdraw), host.now);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+}
+
+#[test]
+fn a_drain_goes_through_every_phase_in_order() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    for (input, expected) in [
+        (Input::Drain, Phase::Withdrawn),
+        (Input::WithdrawAcked, Phase::Withdrawn),
+        (Input::TrafficEnded, Phase::Quiet),
+        (Input::ConnectionsClosed, Phase::Closed),
+        (Input::AddressGone, Phase::AddressDown),
+    ] {
+        host.give([input]);
+        assert_eq!((host.vip.phase(), host.vip.desire()), (expected, Desire::Withdrawn));
+    }
+}
+
+#[test]
+fn traffic_cannot_end_before_the_peers_have_the_withdrawal() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain, Input::TrafficEnded]);
+    assert_eq!(host.vip.phase(), Phase::Withdrawn);
+}
+
+#[test]
+fn a_draining_vip_is_never_announced_again_however_healthy() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Withdraw);
+    host.health(VipHealth::Healthy);
+    host.give([Input::Drain]);
+    host.wait(DELAY * 2);
+    assert_eq!((host.vip.phase(), host.vip.poll_timeout()), (Phase::Withdrawn, None));
+}
+
+#[test]
+fn an_address_that_vanishes_withdraws_and_comes_up_from_the_start() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::AddressGone]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Init, Desire::Withdrawn));
+    host.give([Input::AddressReady, Input::ListenersReady]);
+    host.wait(ALMOST);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+    host.wait(REST);
+    assert_eq!(host.vip.desire(), Desire::Normal);
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        8 => prop_oneof![
+            5 => Just(VipHealth::Healthy),
+            1 => Just(short()),
+            1 => Just(all_down()),
+            1 => Just(stale()),
+            1 => Just(pending()),
+            1 => Just(pending_and_short()),
+        ].prop_map(Input::Health),
+        3 => Just(Input::AddressReady),
+        3 => Just(Input::ListenersReady),
+        1 => Just(Input::Drain),
+        1 => Just(Input::WithdrawAcked),
+        1 => Just(Input::TrafficEnded),
+        1 => Just(Input::ConnectionsClosed),
+        1 => Just(Input::AddressGone),
+    ]
+}
+
+fn policies() -> impl Strategy<Value = Vip> {
+    (
+        prop_oneof![Just(OnShort::Degrade), Just(OnShort::Withdraw)],
+        prop_oneof![Just(OnAllDown::Withdraw), Just(OnAllDown::LastResort), Just(OnAllDown::Hold)],
+    )
+        .prop_map(|(on_short, on_all_down)| vip(on_short, on_all_down))
+}
+
+fn may_follow(from: Phase, to: Phase) -> bool {
+    use Phase::*;
+    let serving = |phase| matches!(phase, Listening | Announced | Degraded | LastResort);
+    match (from, to) {
+        (Init, AddressUp) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
+        (AddressUp, Listening) => true,
+        (from, Init) => from == AddressUp || serving(from),
+        (from, Withdrawn) => matches!(from, Init | AddressUp) || serving(from),
+        (from, to) => serving(from) && serving(to),
+    }
+}
+
+/// What must be true of the outside for a route to be raised, kept apart from the code under test.
+struct Outside {
+    address: bool,
+    listeners: bool,
+    draining: bool,
+    /// Since when address, listeners and full health have been there together.
+    whole_since: Option<Instant>,
+    health: VipHealth,
+}
+
+impl Outside {
+    fn note(&mut self, input: &Input, phase: Phase, now: Instant) {
+        match input {
+            Input::AddressReady if !self.draining => self.address = true,
+            Input::ListenersReady if phase == Phase::AddressUp => self.listeners = true,
+            Input::AddressGone => (self.address, self.listeners) = (false, false),
+            Input::Drain => self.draining = true,
+            Input::Health(health) => self.health = health.clone(),
+            _ => {}
+        }
+        let whole = self.address && self.listeners && !self.draining && self.health == VipHealth::Healthy;
+        self.whole_since = whole.then(|| self.whole_since.unwrap_or(now));
+    }
+
+    fn check(&self, before: Desire, after: &LifeCycle, now: Instant) -> Result<(), TestCaseError> {
+        let desire = after.desire();
+        if desire != Desire::Withdrawn {
+            prop_assert!(self.address && self.listeners && !self.draining);
+            prop_assert_ne!(&self.health, &stale());
+        }
+        if desire > before {
+            prop_assert_ne!(&self.health, &pending());
+            prop_assert_ne!(&self.health, &pending_and_short());
+        }
+        if desire == Desire::Normal && before != Desire::Normal {
+            prop_assert!(self.whole_since.is_some_and(|since| now - since >= DELAY));
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_sequence_of_inputs_breaks_the_order_or_announces_too_early(
+        policy in policies(),
+        steps in proptest::collection::vec((inputs(), 0u64..4_000), 1..120),
+    ) {
+        let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
+        let mut outside = Outside {
+            address: false, listeners: false, draining: false, whole_since: None, health: pending(),
+        };
+        for (input, wait_ms) in steps {
+            let (phase, desire) = (host.vip.phase(), host.vip.desire());
+            outside.note(&input, phase, host.now);
+            host.give([input]);
+            let after = host.vip.phase();
+            prop_assert!(phase == after || may_follow(phase, after), "{:?} to {:?}", phase, after);
+            outside.check(desire, &host.vip, host.now)?;
+
+            let before = host.vip.desire();
+            host.wait(Duration::from_millis(wait_ms));
+            outside.check(before, &host.vip, host.now)?;
+        }
+    }
+
+    #[test]
+    fn a_vip_that_stays_healthy_is_announced_within_the_delay(
+        policy in policies(),
+        before in proptest::collection::vec((inputs(), 0u64..4_000), 0..40),
+    ) {
+        let mut host = Host::listening(policy.on_short, policy.on_all_down);
+        for (input, wait_ms) in before {
+            if matches!(input, Input::Health(_)) {
+                host.give([input]);
+                host.wait(Duration::from_millis(wait_ms));
+            }
+        }
+        host.health(VipHealth::Healthy);
+        host.wait(DELAY);
+        prop_assert_eq!(host.vip.desire(), Desire::Normal);
+    }
+}
