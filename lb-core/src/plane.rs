@@ -1,18 +1,35 @@
-//! (being written)
+//! The data plane's handle: starts the workers, gives them configurations, reads their numbers.
+//!
+//! A change has two phases. [`DataPlane::prepare`] does all that can fail and changes nothing;
+//! [`DataPlane::commit`] cannot fail. The handle's lock is never held while it waits for a worker.
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::BackendId;
+use arc_swap::ArcSwap;
+use config::{BackendId, Name, Service};
+use rustix::io::Errno;
 
+use crate::clock::Clock;
+use crate::counters::{PerWorker, WorkerId};
+use crate::plan::Plan;
+use crate::poll::Wake;
+use crate::snapshot::{Snapshot, compile};
+use crate::socket::{self, Presence};
+use crate::worker::{Errand, Order, Shared, Worker};
 use crate::{Observer, PlaneStats};
 
 /// How the data plane is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaneOptions {
-    /// Threads, at least 1.
+    /// Threads; at least one is started.
     pub workers: usize,
-    /// Client connections at once; beyond it clients wait in the kernel's backlog.
+    /// Client connections at once, at least one; beyond it clients wait in the kernel's backlog.
     pub max_connections: u32,
 }
 
@@ -23,24 +40,59 @@ pub enum Eligible {
     No,
 }
 
+/// The data plane could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot set up the event loop: {0}")]
-    EventLoop(#[source] std::io::Error),
+    #[error("cannot set up the event loop of data-plane thread {worker}: {source}")]
+    EventLoop { worker: usize, source: std::io::Error },
+    #[error("cannot start data-plane thread {worker}: {source}")]
+    Thread { worker: usize, source: std::io::Error },
 }
 
+/// An address cannot be listened on. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    #[error("service {service}: {address} is in use")]
-    AddressInUse { service: config::Name, address: SocketAddr },
+    #[error(
+        "service {service} cannot listen on {address}: something else listens there already; \
+         stop it (`ss -ltnp` names it) or change the service's address"
+    )]
+    InUse { service: Name, address: SocketAddr },
+    #[error(
+        "service {service} cannot listen on {address}: this host does not have the address; add it to an interface \
+         or make it the service's `vip`"
+    )]
+    NoSuchAddress { service: Name, address: SocketAddr },
+    #[error(
+        "service {service} cannot listen on {address}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE"
+    )]
+    NotPermitted { service: Name, address: SocketAddr },
+    #[error("service {service} cannot listen on {address}: {source}")]
+    Other { service: Name, address: SocketAddr, source: std::io::Error },
 }
 
-/// Opened listeners and the services they are for.
+impl PrepareError {
+    fn new(service: &Name, address: SocketAddr, error: Errno) -> Self {
+        let service = service.clone();
+        match error {
+            Errno::ADDRINUSE => PrepareError::InUse { service, address },
+            Errno::ADDRNOTAVAIL => PrepareError::NoSuchAddress { service, address },
+            Errno::ACCESS | Errno::PERM => PrepareError::NotPermitted { service, address },
+            other => PrepareError::Other { service, address, source: other.into() },
+        }
+    }
+}
+
+/// A configuration whose new listeners are open, but not accepted from yet. Dropping it closes them again.
 #[derive(Debug)]
 #[must_use = "nothing changes until it is committed"]
-pub struct Prepared {}
+pub struct Prepared {
+    services: Vec<Service>,
+    plan: Plan,
+    /// One socket per worker.
+    sockets: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+}
 
-/// What a commit did.
+/// What a commit did to the listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     pub opened: Vec<SocketAddr>,
@@ -48,38 +100,210 @@ pub struct Applied {
     pub closed: Vec<SocketAddr>,
 }
 
-/// The running data plane.
-pub struct DataPlane {}
+/// The running data plane. Dropping it ends every connection and waits for the workers.
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    workers: Vec<Handle>,
+    control: Mutex<Control>,
+}
+
+/// What changes by command; also serialises the writers of the snapshot.
+#[derive(Default)]
+struct Control {
+    listening: BTreeSet<SocketAddr>,
+}
+
+struct Handle {
+    errands: mpsc::Sender<Errand>,
+    wake: Arc<Wake>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl DataPlane {
-    pub fn start(_options: PlaneOptions, _observer: Arc<dyn Observer>) -> Result<DataPlane, StartError> {
-        todo!()
+    /// Starts the workers; there is no service yet.
+    pub fn start(options: PlaneOptions, observer: Arc<dyn Observer>) -> Result<DataPlane, StartError> {
+        let count = options.workers.max(1);
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(Snapshot::empty(count)),
+            observer,
+            clock: Clock::start(),
+            counters: PerWorker::new(count),
+            open: AtomicU64::new(0),
+            limit: u64::from(options.max_connections.max(1)),
+        });
+        let mut plane = DataPlane { shared, workers: Vec::with_capacity(count), control: Mutex::default() };
+        for worker in 0..count {
+            let handle = start_worker(worker, plane.shared.clone())?;
+            plane.workers.push(handle);
+        }
+        Ok(plane)
     }
-    pub fn prepare(&self, _services: &[config::Service]) -> Result<Prepared, PrepareError> {
-        todo!()
+
+    /// Opens the listeners that `services` have more than what runs. Nothing running is touched, and nothing is left
+    /// behind if it fails. One change at a time: what is prepared is committed or dropped before the next.
+    pub fn prepare(&self, services: &[Service]) -> Result<Prepared, PrepareError> {
+        let wanted = services.iter().flat_map(|service| service.listen.iter().copied()).collect();
+        let plan = Plan::new(&self.control().listening, &wanted);
+        let mut sockets = BTreeMap::new();
+        for service in services {
+            for address in service.listen.iter().filter(|address| plan.open.contains(address)) {
+                let opened = listen(service, *address, self.workers.len());
+                sockets.insert(*address, opened.map_err(|e| PrepareError::new(&service.name, *address, e))?);
+            }
+        }
+        Ok(Prepared { services: services.to_vec(), plan, sockets })
     }
-    pub fn commit(&self, _prepared: Prepared) -> Applied {
-        todo!()
+
+    /// Makes a prepared configuration the running one: opens its new listeners first, then serves what waits at the
+    /// old ones and closes them. Returns when that is done. Connections, and backends that stay the same, notice
+    /// nothing; backends that are new are not eligible.
+    pub fn commit(&self, prepared: Prepared) -> Applied {
+        let Prepared { services, plan, mut sockets } = prepared;
+        let snapshot = {
+            let mut control = self.control();
+            let snapshot = Arc::new(compile(&services, &self.shared.snapshot.load()));
+            self.shared.snapshot.store(snapshot.clone());
+            control.listening = &plan.open | &plan.keep;
+            snapshot
+        };
+        let mut open: Vec<_> = self.workers.iter().map(|_| Vec::new()).collect();
+        for address in &plan.open {
+            let (Some(entry), Some(sockets)) = (snapshot.listener(*address), sockets.remove(address)) else {
+                continue;
+            };
+            for (orders, socket) in open.iter_mut().zip(sockets) {
+                orders.push((*address, socket, entry.clone()));
+            }
+        }
+        self.order_each(open.into_iter().map(Order::Open));
+        if !plan.close.is_empty() {
+            self.order_all(|| Order::Close(plan.close.clone()));
+        }
+        Applied {
+            opened: plan.open.into_iter().collect(),
+            kept: plan.keep.len(),
+            closed: plan.close.into_iter().collect(),
+        }
     }
-    pub fn set_eligible(&self, _changes: &[(BackendId, Eligible)]) {
-        todo!()
+
+    /// Changes which backends get new connections; holds for the next pick when it returns. Unknown backends are
+    /// ignored.
+    pub fn set_eligible(&self, changes: &[(BackendId, Eligible)]) {
+        let _control = self.control();
+        let snapshot = self.shared.snapshot.load();
+        let mut touched: BTreeSet<&Name> = BTreeSet::new();
+        for (id, eligible) in changes {
+            let Some(entry) = snapshot.service(&id.service) else { continue };
+            let Some(member) = entry.members.iter().find(|member| member.backend.id() == id) else {
+                continue;
+            };
+            if member.backend.eligible() != *eligible {
+                member.backend.set_eligible(*eligible);
+                touched.insert(&id.service);
+            }
+        }
+        for entry in touched.into_iter().filter_map(|name| snapshot.service(name)) {
+            entry.recompile();
+        }
     }
+
+    /// Everything that is counted.
     pub fn stats(&self) -> PlaneStats {
-        todo!()
+        let listening = self.control().listening.clone();
+        let snapshot = self.shared.snapshot.load();
+        PlaneStats {
+            services: snapshot.services.iter().map(|entry| entry.stats(&listening)).collect(),
+            workers: self.workers.len(),
+            active: self.active(),
+            accepted: self.accepted(),
+            max_connections: u32::try_from(self.shared.limit).unwrap_or(u32::MAX),
+            paused_listeners: self.shared.counters.sum(|c| &c.paused),
+        }
     }
+
+    /// Client connections now.
     pub fn active(&self) -> u64 {
-        todo!()
+        self.shared.open.load(Relaxed)
     }
+
+    /// Client connections accepted since the start.
     pub fn accepted(&self) -> u64 {
-        todo!()
+        self.shared.counters.sum(|c| &c.accepted)
     }
+
+    /// How long ago the slowest worker last turned its loop. An idle one turns every 500 ms.
     pub fn stalest_turn(&self) -> Duration {
-        todo!()
+        let oldest = self.shared.counters.iter().map(|c| c.turned_at.value()).min().unwrap_or(0);
+        self.shared.clock.elapsed().saturating_sub(Duration::from_millis(oldest))
     }
+
+    /// Serves what waits at every listener, then closes it. Returns when that is done. Connections go on.
     pub fn close_listeners(&self) {
-        todo!()
+        let listening = std::mem::take(&mut self.control().listening);
+        self.order_all(|| Order::Close(listening.clone()));
     }
+
+    /// Ends every connection with RST. Returns when that is done.
     pub fn kill_connections(&self) {
-        todo!()
+        self.order_all(|| Order::Kill);
     }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order_all(&self, order: impl Fn() -> Order) {
+        self.order_each(self.workers.iter().map(|_| order()));
+    }
+
+    /// Gives each worker its order and waits until all are done. A worker that is gone counts as done.
+    fn order_each(&self, orders: impl Iterator<Item = Order>) {
+        let (done, all_done) = mpsc::channel();
+        for (worker, order) in self.workers.iter().zip(orders) {
+            worker.send(Errand { order, done: done.clone() });
+        }
+        drop(done);
+        // Nothing is ever sent: the channel closes with the last errand.
+        let _ = all_done.recv();
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.order_all(|| Order::Stop);
+        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
+            // A worker that panicked said so when it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    fn send(&self, errand: Errand) {
+        if self.errands.send(errand).is_ok() {
+            self.wake.signal();
+        }
+    }
+}
+
+fn start_worker(number: usize, shared: Arc<Shared>) -> Result<Handle, StartError> {
+    let failed = |error: Errno| StartError::EventLoop { worker: number, source: error.into() };
+    let (errands, received) = mpsc::channel();
+    let wake = Arc::new(Wake::new().map_err(failed)?);
+    let worker = Worker::new(WorkerId(number), shared, received, wake.clone()).map_err(failed)?;
+    let thread = std::thread::Builder::new()
+        .name(format!("lb-worker-{number}"))
+        .spawn(|| worker.run())
+        .map_err(|source| StartError::Thread { worker: number, source })?;
+    Ok(Handle { errands, wake, thread: Some(thread) })
+}
+
+/// A listener per worker on an address that nobody else listens on.
+fn listen(service: &Service, address: SocketAddr, workers: usize) -> rustix::io::Result<Vec<OwnedFd>> {
+    let presence = match service.vips.contains(&address.ip()) {
+        true => Presence::Optional,
+        false => Presence::Required,
+    };
+    socket::probe(address, presence)?;
+    (0..workers).map(|_| socket::listener(address, presence)).collect()
 }

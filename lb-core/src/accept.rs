@@ -1,0 +1,177 @@
+//! A worker's listeners: taking clients in, and letting them wait where there is no room.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::io::Errno;
+
+use crate::gate::Gate;
+use crate::poll::Token;
+use crate::service::ServiceEntry;
+use crate::slab::Key;
+use crate::socket;
+use crate::worker::Worker;
+
+/// Clients accepted before others get their turn.
+const BATCH: usize = 16;
+
+/// One worker's socket for one address.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    address: SocketAddr,
+    socket: OwnedFd,
+    /// Of the newest snapshot that has the address: a listener that is being closed serves its queue with the last.
+    entry: Arc<ServiceEntry>,
+    watched: bool,
+}
+
+/// What came of one accept.
+enum Accepted {
+    Client(OwnedFd),
+    /// The client is gone already.
+    Gone,
+    /// Nobody waits.
+    Nobody,
+    Failed(Errno),
+}
+
+fn accept(listener: &OwnedFd) -> Accepted {
+    match socket::accept(listener) {
+        Ok(client) => Accepted::Client(client),
+        Err(Errno::AGAIN) => Accepted::Nobody,
+        // accept(2): an error that is already pending on the new socket is passed on as one of accept.
+        Err(
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::PERM,
+        ) => Accepted::Gone,
+        Err(error) => Accepted::Failed(error),
+    }
+}
+
+impl Worker {
+    pub(crate) fn open_listeners(&mut self, sockets: Vec<(SocketAddr, OwnedFd, Arc<ServiceEntry>)>) {
+        for (address, socket, entry) in sockets {
+            self.listeners.insert(Listener { address, socket, entry, watched: false });
+        }
+        self.apply_gate();
+    }
+
+    /// Serves what waits at these addresses, the limit on connections notwithstanding, then closes them.
+    pub(crate) fn close_listeners(&mut self, addresses: &BTreeSet<SocketAddr>) {
+        for key in self.listeners.keys() {
+            if self.listeners.get_mut(key).is_none_or(|listener| !addresses.contains(&listener.address)) {
+                continue;
+            }
+            let Some(listener) = self.listeners.remove(key) else { continue };
+            loop {
+                match accept(&listener.socket) {
+                    Accepted::Client(client) => {
+                        self.shared.open.fetch_add(1, Relaxed);
+                        self.admit(client, listener.entry.clone());
+                    }
+                    Accepted::Gone => {}
+                    Accepted::Nobody | Accepted::Failed(_) => break,
+                }
+            }
+        }
+        self.apply_gate();
+    }
+
+    pub(crate) fn accept_batch(&mut self, key: Key) {
+        for _ in 0..BATCH {
+            if self.gate != Gate::Open {
+                return;
+            }
+            let Some(listener) = self.listeners.get_mut(key) else { return };
+            if self.shared.open.fetch_add(1, Relaxed) >= self.shared.limit {
+                self.shared.open.fetch_sub(1, Relaxed);
+                return self.shut_gate(Gate::full(self.tick()));
+            }
+            match accept(&listener.socket) {
+                Accepted::Client(client) => {
+                    if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
+                        && !Arc::ptr_eq(newest, &listener.entry)
+                    {
+                        listener.entry = newest.clone();
+                    }
+                    let entry = listener.entry.clone();
+                    self.admit(client, entry);
+                    continue;
+                }
+                Accepted::Gone => {}
+                Accepted::Nobody => {
+                    self.shared.open.fetch_sub(1, Relaxed);
+                    return;
+                }
+                Accepted::Failed(error) => self.starve(error),
+            }
+            self.shared.open.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Stops accepting for a while and says so once.
+    fn starve(&mut self, error: Errno) {
+        self.shut_gate(Gate::starved(self.tick()));
+        if !std::mem::replace(&mut self.starved, true) {
+            tracing::warn!(
+                worker = self.id.0,
+                %error,
+                connections = self.connections.len(),
+                "cannot accept, clients wait: raise the limit on open files or lower max_connections"
+            );
+        }
+    }
+
+    fn shut_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+        self.apply_gate();
+    }
+
+    /// Opens the gate when it is time.
+    pub(crate) fn look_at_gate(&mut self) {
+        if self.gate == Gate::Open {
+            return;
+        }
+        self.gate = self.gate.at(self.tick(), self.capacity());
+        if self.gate == Gate::Open {
+            self.apply_gate();
+        }
+    }
+
+    /// Watches all listeners or none.
+    fn apply_gate(&mut self) {
+        let tick = self.tick();
+        let mut paused = 0;
+        for key in self.listeners.keys() {
+            let Some(listener) = self.listeners.get_mut(key) else { continue };
+            let wanted = self.gate == Gate::Open;
+            if listener.watched != wanted {
+                let changed = match wanted {
+                    true => self.poll.add_level(&listener.socket, Token::Listener(key)),
+                    false => self.poll.remove(&listener.socket),
+                };
+                match changed {
+                    Ok(()) => listener.watched = wanted,
+                    Err(error) => {
+                        tracing::error!(address = %listener.address, %error, "cannot change what a listener is watched for");
+                        self.gate = Gate::starved(tick);
+                    }
+                }
+            }
+            paused += u64::from(!listener.watched);
+        }
+        self.counters().paused.set(paused);
+    }
+}

@@ -1,0 +1,123 @@
+//! From a client to a backend: candidates in turn until one takes the connection or none is left.
+//!
+//! Owns the attempts of one connection; the event loop owns the sockets and the time.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::backend::{Backend, BackendGuard};
+use crate::counters::WorkerId;
+use crate::service::ServiceGuard;
+use crate::socket;
+use crate::wheel::Tick;
+use crate::{CloseReason, ConnectCause, ConnectFailure, Observer};
+
+/// What a connect needs to know of the worker it runs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    pub(crate) worker: WorkerId,
+    /// Since the start of the event loop.
+    pub(crate) now: Duration,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// A connection's way to a backend.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// When the current connect began, and when it is given up.
+    started: Duration,
+    pub(crate) deadline: Tick,
+    /// Candidates that failed; none is tried twice.
+    tried: Vec<Arc<Backend>>,
+    /// What the connection ends with if there is no further candidate.
+    last: CloseReason,
+}
+
+/// A socket that is connecting.
+pub(crate) struct Connecting {
+    pub(crate) socket: OwnedFd,
+    pub(crate) backend: BackendGuard,
+}
+
+/// How a connect failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    TimedOut,
+    Error(Errno),
+}
+
+impl Attempt {
+    pub(crate) fn new(now: Duration) -> Self {
+        Attempt { started: now, deadline: Tick::at(now), tried: Vec::new(), last: CloseReason::NoBackend }
+    }
+
+    /// Begins to connect to the next candidate. Refusals that the kernel knows at once go on to the one after.
+    pub(crate) fn next(&mut self, service: &ServiceGuard, here: Here<'_>) -> Result<Connecting, CloseReason> {
+        loop {
+            let backend = service.entry().pick(&self.tried).ok_or(self.last)?;
+            if !self.tried.is_empty() {
+                service.counters().retries.increment();
+            }
+            let backend = BackendGuard::new(backend, here.worker);
+            backend.counters().connects.increment();
+            self.started = here.now;
+            self.deadline = Tick::at(here.now).after(service.settings().connect);
+            match socket::connect(backend.backend().address(), service.settings().keepalive) {
+                Ok(socket) => return Ok(Connecting { socket, backend }),
+                Err(error) => self.failed(Failure::Error(error), &backend, service, here)?,
+            }
+        }
+    }
+
+    /// Takes down that the current candidate failed. `Err`: there is no further attempt.
+    pub(crate) fn failed(
+        &mut self,
+        failure: Failure,
+        backend: &BackendGuard,
+        service: &ServiceGuard,
+        here: Here<'_>,
+    ) -> Result<(), CloseReason> {
+        self.last = match failure {
+            Failure::TimedOut => CloseReason::ConnectTimeout,
+            Failure::Error(error) if is_ours(error) => CloseReason::Resources,
+            Failure::Error(_) => CloseReason::ConnectFailed,
+        };
+        if self.last != CloseReason::Resources {
+            backend.counters().failures.increment();
+            let after = here.now.saturating_sub(self.started);
+            let described = describe(backend.backend().address(), failure, after);
+            here.observer.connect_failed(backend.backend().id(), &described);
+        }
+        let retries = usize::try_from(service.settings().retries).unwrap_or(usize::MAX);
+        if self.tried.len() >= retries || matches!(failure, Failure::Error(error) if is_exhausted(error)) {
+            return Err(self.last);
+        }
+        self.tried.push(backend.backend().clone());
+        Ok(())
+    }
+}
+
+/// No descriptor or no memory: no other candidate would fare better.
+pub(crate) fn is_exhausted(error: Errno) -> bool {
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
+}
+
+/// This host's failure, not the backend's. Source ports may be used up towards one backend only (ADDRNOTAVAIL, AGAIN).
+fn is_ours(error: Errno) -> bool {
+    is_exhausted(error) || matches!(error, Errno::ADDRNOTAVAIL | Errno::AGAIN)
+}
+
+fn describe(address: SocketAddr, failure: Failure, after: Duration) -> ConnectFailure {
+    let cause = match failure {
+        Failure::TimedOut | Failure::Error(Errno::TIMEDOUT) => ConnectCause::TimedOut,
+        Failure::Error(Errno::CONNREFUSED) => ConnectCause::Refused,
+        Failure::Error(Errno::CONNRESET | Errno::PIPE) => ConnectCause::Reset,
+        Failure::Error(Errno::HOSTUNREACH | Errno::NETUNREACH) => ConnectCause::Unreachable,
+        Failure::Error(error) => ConnectCause::Other(error.kind()),
+    };
+    ConnectFailure { address, cause, after }
+}

@@ -1,0 +1,104 @@
+//! One client's connection from accept to its end: which deadline it has, and how its sockets are closed. The rules
+//! are pure; the event loop applies them.
+
+use crate::CloseReason;
+use crate::backend::BackendGuard;
+use crate::connect::Attempt;
+use crate::poll::Watch;
+use crate::relay::{Relay, Side};
+use crate::service::{ServiceGuard, Settings};
+use crate::socket::{self, Close};
+use crate::wheel::Tick;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) service: ServiceGuard,
+    pub(crate) backend: BackendGuard,
+    /// While `attempt` is there, the backend's socket is still connecting and nothing is relayed.
+    pub(crate) relay: Relay,
+    pub(crate) attempt: Option<Attempt>,
+    /// Waits in the run queue.
+    pub(crate) queued: bool,
+    /// What the client's socket is watched for; `None` until the backend is connected.
+    pub(crate) client_watch: Option<Watch>,
+}
+
+impl Connection {
+    /// The next moment at which it ends if nothing happens before, and why it would.
+    pub(crate) fn deadline(&self) -> (Tick, CloseReason) {
+        match &self.attempt {
+            Some(attempt) => (attempt.deadline, CloseReason::ConnectTimeout),
+            None => idle_deadline(&self.relay, self.service.settings()),
+        }
+    }
+
+    /// Counts what was delivered since the flows had delivered `before`.
+    pub(crate) fn count_since(&self, before: (u64, u64)) {
+        let (up, down) = (self.relay.up.bytes - before.0, self.relay.down.bytes - before.1);
+        self.service.counters().bytes_in.add(up);
+        self.service.counters().bytes_out.add(down);
+        self.backend.counters().bytes_in.add(up);
+        self.backend.counters().bytes_out.add(down);
+    }
+
+    /// Closes both sockets.
+    pub(crate) fn close(self, reason: CloseReason) {
+        let linger = self.service.settings().linger;
+        let owed = [self.relay.owes(Side::Client), self.relay.owes(Side::Backend)];
+        let Relay { client, backend, .. } = self.relay;
+        for (side, end, owed) in [(Side::Client, client, owed[0]), (Side::Backend, backend, owed[1])] {
+            let drained = || socket::unacknowledged(&end.socket) == Ok(0);
+            let how = how_to_close(side, reason, linger, owed, drained);
+            socket::close(end.socket, how);
+        }
+        self.service.close(reason);
+    }
+}
+
+/// Each side that the connection waits for has its own time; after a half-close the times for a closing connection
+/// hold.
+fn idle_deadline(relay: &Relay, settings: &Settings) -> (Tick, CloseReason) {
+    let half_closed = relay.client.eof || relay.backend.eof;
+    let client = match half_closed {
+        false => (relay.client.touched.after(settings.client), CloseReason::ClientTimeout),
+        true => (relay.client.touched.after(settings.client_fin), CloseReason::ClientFinTimeout),
+    };
+    let server = match half_closed {
+        false => (relay.backend.touched.after(settings.server), CloseReason::ServerTimeout),
+        true => (relay.backend.touched.after(settings.server_fin), CloseReason::ServerFinTimeout),
+    };
+    match (relay.waits_for(Side::Client), relay.waits_for(Side::Backend)) {
+        (true, false) => client,
+        (true, true) if client.0 < server.0 => client,
+        _ => server,
+    }
+}
+
+/// How a socket is closed.
+///
+/// RST where a FIN would make a stream that was cut off look complete: bytes are `owed` to it, or the other side broke.
+/// With `linger = false` RST wherever nothing is lost by it, so that nothing stays behind in the kernel: RST drops what
+/// the peer has not acknowledged, so not before the socket is `drained`.
+fn how_to_close(
+    side: Side,
+    reason: CloseReason,
+    linger: bool,
+    owed: bool,
+    drained: impl FnOnce() -> bool,
+) -> Close {
+    let cut_off = match reason {
+        CloseReason::Completed
+        | CloseReason::ClientTimeout
+        | CloseReason::ServerTimeout
+        | CloseReason::ClientFinTimeout
+        | CloseReason::ServerFinTimeout => false,
+        CloseReason::ClientReset => side == Side::Backend,
+        CloseReason::ServerReset
+        | CloseReason::ConnectFailed
+        | CloseReason::ConnectTimeout
+        | CloseReason::NoBackend
+        | CloseReason::Resources => side == Side::Client,
+        CloseReason::Killed => true,
+    };
+    if cut_off || owed || (!linger && drained()) { Close::Reset } else { Close::Plain }
+}

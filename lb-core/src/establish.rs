@@ -1,0 +1,111 @@
+//! A client's way from its accept to a backend that took the connection.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+
+use crate::CloseReason;
+use crate::connect::{Attempt, Failure, Here};
+use crate::connection::Connection;
+use crate::poll::{Token, Watch};
+use crate::relay::{Relay, Side};
+use crate::service::{ServiceEntry, ServiceGuard};
+use crate::slab::Key;
+use crate::socket::{self, Close};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Takes a client in, which is counted in `open` already, and begins to connect it to a backend.
+    pub(crate) fn admit(&mut self, client: OwnedFd, entry: Arc<ServiceEntry>) {
+        self.counters().accepted.increment();
+        let service = ServiceGuard::new(entry, self.id);
+        let mut attempt = Attempt::new(self.now);
+        let connecting = match attempt.next(&service, self.here()) {
+            Ok(connecting) => connecting,
+            Err(reason) => {
+                self.shared.open.fetch_sub(1, Relaxed);
+                socket::close(client, Close::Reset);
+                return service.close(reason);
+            }
+        };
+        // Without it the connection works; only a client that vanished is noticed later.
+        let _ = socket::keep_alive(&client, service.settings().keepalive);
+        let deadline = attempt.deadline;
+        let key = self.connections.insert(Connection {
+            service,
+            backend: connecting.backend,
+            relay: Relay::new(client, connecting.socket, self.tick()),
+            attempt: Some(attempt),
+            queued: false,
+            client_watch: None,
+        });
+        self.wheel.set(key.index, deadline);
+        self.watch_backend(key);
+    }
+
+    fn watch_backend(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let token = Token::End(key, Side::Backend);
+        if self.poll.add(&connection.relay.backend.socket, token, Watch::ReadsAndWrites).is_err() {
+            self.close(key, CloseReason::Resources);
+        }
+    }
+
+    /// The kernel reports on a socket that was connecting.
+    pub(crate) fn connect_decided(&mut self, key: Key, flags: EventFlags) {
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            let error = socket::outcome(&connection.relay.backend.socket).err().unwrap_or(Errno::CONNRESET);
+            self.connect_failed(key, Failure::Error(error));
+        } else if flags.contains(EventFlags::OUT) {
+            connection.attempt = None;
+            connection.relay.begin(flags, tick);
+            self.drive(key);
+        }
+    }
+
+    /// The current candidate did not take the connection: on to the next.
+    pub(crate) fn connect_failed(&mut self, key: Key, failure: Failure) {
+        let tick = self.tick();
+        let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(attempt) = &mut connection.attempt else { return };
+        let next = attempt
+            .failed(failure, &connection.backend, &connection.service, here)
+            .and_then(|()| attempt.next(&connection.service, here));
+        match next {
+            Ok(connecting) => {
+                let deadline = attempt.deadline;
+                connection.backend = connecting.backend;
+                connection.relay.connect_to(connecting.socket, tick);
+                self.wheel.set(key.index, deadline);
+                self.watch_backend(key);
+            }
+            Err(reason) => self.close(key, reason),
+        }
+    }
+
+    /// Watches the client, from when its backend is connected (before that nothing it does matters), and whether it
+    /// takes bytes from when it first did not: most never come to that.
+    pub(crate) fn watch_client(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let wanted = match connection.relay.owes(Side::Client) {
+            true => Watch::ReadsAndWrites,
+            false => Watch::Reads,
+        };
+        let (socket, token) = (&connection.relay.client.socket, Token::End(key, Side::Client));
+        let changed = match (connection.client_watch, wanted) {
+            (None, _) => self.poll.add(socket, token, wanted),
+            (Some(Watch::Reads), Watch::ReadsAndWrites) => self.poll.watch(socket, token, wanted),
+            (Some(Watch::Reads), Watch::Reads) | (Some(Watch::ReadsAndWrites), _) => return,
+        };
+        connection.client_watch = Some(wanted);
+        if changed.is_err() {
+            self.close(key, CloseReason::Resources);
+        }
+    }
+}

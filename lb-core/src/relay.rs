@@ -1,0 +1,321 @@
+//! Moving bytes between a client and its backend: both ways at once, half-closed ends, bounded memory.
+//!
+//! State is two descriptors, the bytes in flight and a few flags; nothing hides on a stack. Bytes go through the
+//! worker's one buffer straight to the other side. Only what the other side does not take stays behind: then the buffer
+//! itself is put aside with it, the worker takes another, and the source is not read until those bytes are gone. So a
+//! direction holds at most one buffer.
+//!
+//! Events come edge-triggered, so what is known of a socket is kept in flags: `readable` and `writable` hold until the
+//! kernel says otherwise.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+
+use crate::socket;
+use crate::wheel::Tick;
+
+/// Bytes moved by one read and write.
+const BUFFER: usize = 64 * 1024;
+/// Reads per direction before others get their turn: 1 MiB.
+const BUDGET: usize = 16;
+/// Buffers kept for the next slow reader.
+const SPARE: usize = 16;
+
+/// The worker's buffer, and spare ones for when it is put aside.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    current: Box<[u8]>,
+    spare: Vec<Box<[u8]>>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Buffers { current: vec![0; BUFFER].into_boxed_slice(), spare: Vec::new() }
+    }
+
+    fn take(&mut self) -> Box<[u8]> {
+        let next = self.spare.pop().unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
+        std::mem::replace(&mut self.current, next)
+    }
+
+    fn give_back(&mut self, buffer: Box<[u8]>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// One of the two sockets of a relayed connection.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) socket: OwnedFd,
+    /// When bytes last went in or out, or were first waited for.
+    pub(crate) touched: Tick,
+    readable: bool,
+    writable: bool,
+    /// A short read does not prove that nothing is left: an end, an error or urgent data may follow.
+    more: bool,
+    /// Everything the peer sent has been read, and its FIN.
+    pub(crate) eof: bool,
+    /// A write failed. What the peer sent before is still read and delivered.
+    broken: bool,
+}
+
+impl End {
+    pub(crate) fn new(socket: OwnedFd, now: Tick) -> Self {
+        End { socket, touched: now, readable: true, writable: true, more: false, eof: false, broken: false }
+    }
+
+    /// Takes in what the kernel reported.
+    pub(crate) fn note(&mut self, flags: EventFlags) {
+        const ENDING: EventFlags =
+            EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
+        self.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
+        self.readable |= flags.intersects(EventFlags::IN | ENDING);
+        self.more |= flags.intersects(ENDING);
+        // Nothing is read from here any more, so an error has to be asked for.
+        if self.eof && flags.contains(EventFlags::ERR) && socket::outcome(&self.socket).is_err() {
+            self.broken = true;
+        }
+    }
+
+    /// Writes, and returns how much was taken. Less than everything: full for now, or broken.
+    fn write(&mut self, bytes: &[u8], now: Tick) -> usize {
+        loop {
+            match socket::send(&self.socket, bytes) {
+                Ok(taken) => {
+                    self.touched = now;
+                    self.writable = taken == bytes.len();
+                    return taken;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.writable = false;
+                    return 0;
+                }
+                Err(_) => {
+                    self.broken = true;
+                    // Reads what came before the reset, then the end.
+                    self.readable = true;
+                    self.more = true;
+                    return 0;
+                }
+            }
+        }
+    }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    pending: Option<Pending>,
+    /// Bytes delivered to the destination's kernel.
+    pub(crate) bytes: u64,
+    /// The source ended and everything was delivered.
+    finished: bool,
+}
+
+/// What the destination has not taken yet.
+#[derive(Debug)]
+struct Pending {
+    buffer: Box<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl Pending {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// Which of the two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Backend,
+}
+
+/// What driving a relay came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing to do until the kernel reports something.
+    Waiting,
+    /// There is more to do at once.
+    Busy,
+    /// Both directions are finished.
+    Completed,
+    /// The connection on this side is gone.
+    Broken(Side),
+}
+
+/// Both ends and both directions.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) client: End,
+    pub(crate) backend: End,
+    /// Client to backend.
+    pub(crate) up: Flow,
+    /// Backend to client.
+    pub(crate) down: Flow,
+}
+
+impl Relay {
+    pub(crate) fn new(client: OwnedFd, backend: OwnedFd, now: Tick) -> Self {
+        Relay {
+            client: End::new(client, now),
+            backend: End::new(backend, now),
+            up: Flow::default(),
+            down: Flow::default(),
+        }
+    }
+
+    /// Another backend's socket, still connecting, instead of the one before.
+    pub(crate) fn connect_to(&mut self, backend: OwnedFd, now: Tick) {
+        self.backend = End::new(backend, now);
+    }
+
+    /// The backend took the connection, and the kernel reported `flags` of it.
+    pub(crate) fn begin(&mut self, flags: EventFlags, now: Tick) {
+        self.client.touched = now;
+        self.backend.touched = now;
+        self.backend.readable = false;
+        self.backend.note(flags);
+    }
+
+    pub(crate) fn end_mut(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        }
+    }
+
+    /// Moves what can be moved now, within the budget.
+    pub(crate) fn drive(&mut self, buffers: &mut Buffers, now: Tick) -> Progress {
+        let Relay { client, backend, up, down } = self;
+        let mut upward = pump(client, backend, up, buffers, now);
+        let downward = pump(backend, client, down, buffers, now);
+        if client.broken {
+            upward = pump(client, backend, up, buffers, now);
+        }
+        match (upward, downward) {
+            (Pumped::Broken, _) => return Progress::Broken(Side::Client),
+            (_, Pumped::Broken) => return Progress::Broken(Side::Backend),
+            (Pumped::Finished, Pumped::Finished) => return Progress::Completed,
+            (Pumped::Finished, _) => half_close(up, backend),
+            (_, Pumped::Finished) => half_close(down, client),
+            (Pumped::Waiting | Pumped::Busy, Pumped::Waiting | Pumped::Busy) => {}
+        }
+        if upward == Pumped::Busy || downward == Pumped::Busy { Progress::Busy } else { Progress::Waiting }
+    }
+
+    /// Whether bytes wait for this side to take them.
+    pub(crate) fn owes(&self, side: Side) -> bool {
+        let flow = match side {
+            Side::Client => &self.down,
+            Side::Backend => &self.up,
+        };
+        flow.pending.is_some()
+    }
+
+    /// Whether the connection waits for this side: to send, or to take what there is for it.
+    pub(crate) fn waits_for(&self, side: Side) -> bool {
+        let (end, sent) = match side {
+            Side::Client => (&self.client, &self.up),
+            Side::Backend => (&self.backend, &self.down),
+        };
+        self.owes(side) || (!end.eof && sent.pending.is_none())
+    }
+}
+
+/// Hands the end of a stream on. A failure shows as an event of its own.
+fn half_close(flow: &mut Flow, destination: &End) {
+    if !std::mem::replace(&mut flow.finished, true) {
+        let _ = socket::finish(&destination.socket);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    Waiting,
+    Busy,
+    Finished,
+    /// The source is gone.
+    Broken,
+}
+
+fn pump(
+    source: &mut End,
+    destination: &mut End,
+    flow: &mut Flow,
+    buffers: &mut Buffers,
+    now: Tick,
+) -> Pumped {
+    if !flush(source, destination, flow, buffers, now) {
+        return Pumped::Waiting;
+    }
+    for _ in 0..BUDGET {
+        if source.eof {
+            return if source.broken { Pumped::Broken } else { Pumped::Finished };
+        }
+        if destination.broken {
+            return if source.broken { Pumped::Broken } else { Pumped::Waiting };
+        }
+        if !source.readable {
+            return Pumped::Waiting;
+        }
+        match socket::receive(&source.socket, &mut buffers.current) {
+            Ok(0) => source.eof = true,
+            Ok(read) => {
+                source.touched = now;
+                source.readable = source.more || read == buffers.current.len();
+                if !deliver(read, destination, flow, buffers, now) {
+                    return Pumped::Waiting;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if !source.broken => {
+                source.readable = false;
+                source.more = false;
+            }
+            Err(_) => return Pumped::Broken,
+        }
+    }
+    Pumped::Busy
+}
+
+/// Writes the first `read` bytes of the buffer, and puts the buffer aside with what is not taken. Whether nothing is.
+fn deliver(read: usize, destination: &mut End, flow: &mut Flow, buffers: &mut Buffers, now: Tick) -> bool {
+    let Some(bytes) = buffers.current.get(..read) else { return true };
+    let taken = destination.write(bytes, now);
+    flow.bytes += taken as u64;
+    if taken == read {
+        return true;
+    }
+    if !destination.broken {
+        destination.touched = now;
+        flow.pending = Some(Pending { buffer: buffers.take(), start: taken as u32, end: read as u32 });
+    }
+    false
+}
+
+/// Writes what was put aside. Whether nothing is left.
+fn flush(source: &mut End, destination: &mut End, flow: &mut Flow, buffers: &mut Buffers, now: Tick) -> bool {
+    let Some(pending) = &mut flow.pending else { return true };
+    if destination.writable && !destination.broken {
+        let taken = destination.write(pending.bytes(), now);
+        flow.bytes += taken as u64;
+        pending.start += taken as u32;
+    }
+    if !destination.broken && !pending.bytes().is_empty() {
+        return false;
+    }
+    // The source was not read meanwhile, so its silence begins only now.
+    source.touched = now;
+    if let Some(pending) = flow.pending.take() {
+        buffers.give_back(pending.buffer);
+    }
+    true
+}

@@ -1,0 +1,91 @@
+//! From configuration to what the workers read. Pure: [`compile`] takes the configuration and the snapshot it
+//! replaces, and returns a whole new one; storing it is one pointer swap.
+//!
+//! Counters and eligibility go over by name: a service's by its name, a backend's by service, name and address. A
+//! backend that moved to another address is another backend, of which nothing is known.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use config::{Name, Service};
+
+use crate::backend::Backend;
+use crate::service::{Member, ServiceEntry, ServiceState, Settings};
+use crate::socket::KeepAlive;
+
+/// Everything a worker needs to know to serve an accepted connection.
+#[derive(Debug)]
+pub struct Snapshot {
+    workers: usize,
+    /// In configuration order.
+    pub(crate) services: Vec<Arc<ServiceEntry>>,
+    listeners: HashMap<SocketAddr, Arc<ServiceEntry>>,
+    names: HashMap<Name, Arc<ServiceEntry>>,
+}
+
+impl Snapshot {
+    /// No service, for a plane of so many workers.
+    pub fn empty(workers: usize) -> Self {
+        Snapshot { workers, services: Vec::new(), listeners: HashMap::new(), names: HashMap::new() }
+    }
+
+    /// The service that accepts on `address`.
+    pub fn listener(&self, address: SocketAddr) -> Option<&Arc<ServiceEntry>> {
+        self.listeners.get(&address)
+    }
+
+    pub fn service(&self, name: &Name) -> Option<&Arc<ServiceEntry>> {
+        self.names.get(name)
+    }
+}
+
+/// The snapshot for `services`. Backends that `previous` did not have begin not eligible; [`config::Backend::disabled`]
+/// is not looked at, it is one of the reasons for which the caller does not make a backend eligible.
+pub fn compile(services: &[Service], previous: &Snapshot) -> Snapshot {
+    let mut next = Snapshot::empty(previous.workers);
+    for service in services {
+        let entry = Arc::new(compile_service(service, previous));
+        next.listeners.extend(service.listen.iter().map(|address| (*address, entry.clone())));
+        next.names.insert(service.name.clone(), entry.clone());
+        next.services.push(entry);
+    }
+    next
+}
+
+fn compile_service(service: &Service, previous: &Snapshot) -> ServiceEntry {
+    let old = previous.service(&service.name);
+    let known: HashMap<(&Name, SocketAddr), &Arc<Backend>> = old
+        .iter()
+        .flat_map(|entry| &entry.members)
+        .map(|m| ((&m.backend.id().backend, m.backend.address()), &m.backend))
+        .collect();
+    let member = |configured: &config::Backend| Member {
+        backend: known.get(&(&configured.name, configured.address)).map_or_else(
+            || Arc::new(Backend::new(service.backend_id(configured), configured.address, previous.workers)),
+            |backend| Arc::clone(backend),
+        ),
+        weight: configured.weight.as_u16(),
+        backup: configured.backup,
+    };
+    ServiceEntry::new(
+        service.name.clone(),
+        old.map_or_else(|| Arc::new(ServiceState::new(previous.workers)), |entry| entry.state.clone()),
+        settings(service),
+        service.listen.clone(),
+        service.backends.iter().map(member).collect(),
+    )
+}
+
+fn settings(service: &Service) -> Settings {
+    Settings {
+        connect: service.timeouts.connect.into(),
+        client: service.timeouts.client.into(),
+        server: service.timeouts.server.into(),
+        client_fin: service.timeouts.client_fin.into(),
+        server_fin: service.timeouts.server_fin.into(),
+        retries: service.retries,
+        keepalive: if service.tcp_keepalive { KeepAlive::On } else { KeepAlive::Off },
+        linger: service.linger,
+    }
+}

@@ -1,0 +1,203 @@
+//! Every socket call and option of the data plane, so that what the kernel is asked for can be read in one place.
+//!
+//! Everything here is non-blocking and close-on-exec. No state, no policy.
+#![allow(unsafe_code, reason = "SIOCOUTQ has no safe wrapper; one call, with its own comment")]
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::{Errno, Result};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind, ipproto,
+    listen, shutdown, socket_with, sockopt,
+};
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Connections that may wait to be accepted, per worker and address. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Whether an address may be listened on before the host has it (`IP_FREEBIND`): a VIP comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Required,
+    Optional,
+}
+
+/// A TCP listener of one worker. All workers listen on the same address (`SO_REUSEPORT`); the kernel spreads clients.
+pub(crate) fn listener(address: SocketAddr, presence: Presence) -> Result<OwnedFd> {
+    let socket = bindable(address, presence)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Fails with `ADDRINUSE` if anybody listens on `address` already.
+///
+/// Needed before the first [`listener`] of an address: a second process of the same user that sets `SO_REUSEPORT` too
+/// would otherwise be given a share of the clients without a word. A bind with only `SO_REUSEADDR` conflicts with
+/// every socket that listens, and with none that merely lingers.
+pub(crate) fn probe(address: SocketAddr, presence: Presence) -> Result<()> {
+    bind(&bindable(address, presence)?, &address)
+}
+
+fn bindable(address: SocketAddr, presence: Presence) -> Result<OwnedFd> {
+    let socket = stream(address)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    match (presence, address) {
+        (Presence::Required, _) => {}
+        (Presence::Optional, SocketAddr::V4(_)) => sockopt::set_ip_freebind(&socket, true)?,
+        (Presence::Optional, SocketAddr::V6(_)) => sockopt::set_ipv6_freebind(&socket, true)?,
+    }
+    Ok(socket)
+}
+
+fn stream(address: SocketAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket_with(family, SocketType::STREAM, FLAGS, Some(ipproto::TCP))
+}
+
+/// The next connection that waits at `listener`.
+pub(crate) fn accept(listener: impl AsFd) -> Result<OwnedFd> {
+    accept_with(listener, FLAGS)
+}
+
+/// Begins to connect. The socket becomes writable once it is decided; then [`outcome`] tells how.
+pub(crate) fn connect(address: SocketAddr, keepalive: KeepAlive) -> Result<OwnedFd> {
+    let socket = stream(address)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    keep_alive(&socket, keepalive)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// The pending error of a socket, taken from it.
+pub(crate) fn outcome(socket: impl AsFd) -> Result<()> {
+    sockopt::socket_error(socket)?
+}
+
+/// TCP keep-alive, with the kernel's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeepAlive {
+    On,
+    Off,
+}
+
+/// Sets keep-alive on a new socket, where it is off.
+pub(crate) fn keep_alive(socket: impl AsFd, keepalive: KeepAlive) -> Result<()> {
+    match keepalive {
+        KeepAlive::On => sockopt::set_socket_keepalive(socket, true),
+        KeepAlive::Off => Ok(()),
+    }
+}
+
+/// What to do with the bytes that the kernel still holds when the socket is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Deliver them, then FIN.
+    Plain,
+    /// Drop them, RST at once.
+    Reset,
+}
+
+/// Closes a socket.
+pub(crate) fn close(socket: OwnedFd, how: Close) {
+    if how == Close::Reset {
+        // If it fails the socket is closed all the same, only less abruptly.
+        let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+    }
+}
+
+/// Bytes (a FIN counts as one) that the peer has not acknowledged yet.
+pub(crate) fn unacknowledged(socket: impl AsFd) -> Result<u32> {
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+    /// `SIOCOUTQ` of linux/sockios.h, the same number as `TIOCOUTQ`.
+    const SIOCOUTQ: Opcode = 0x5411;
+    // SAFETY: on a TCP socket SIOCOUTQ writes one `int` through its argument and reads nothing (tcp_ioctl); `Getter`
+    // provides exactly that `int`.
+    let bytes: i32 = unsafe { ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) }?;
+    Ok(u32::try_from(bytes).unwrap_or(0))
+}
+
+/// Reads what is there; 0 is the end of the stream.
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    rustix::net::recv(socket, buffer, RecvFlags::empty()).map(|(read, _)| read)
+}
+
+/// Writes as much as the kernel takes.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> Result<usize> {
+    rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
+}
+
+/// Sends a FIN after what was written.
+pub(crate) fn finish(socket: impl AsFd) -> Result<()> {
+    shutdown(socket, Shutdown::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::getsockname;
+
+    use super::*;
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    fn address_of(socket: &OwnedFd) -> SocketAddr {
+        SocketAddr::try_from(getsockname(socket).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_probe_sees_a_listener_that_shares_its_port() {
+        let foreign = listener(LOOPBACK, Presence::Required).unwrap();
+        let address = address_of(&foreign);
+        assert_eq!(probe(address, Presence::Required), Err(Errno::ADDRINUSE));
+        assert!(listener(address, Presence::Required).is_ok(), "without the probe nobody would notice");
+        drop(foreign);
+    }
+
+    #[test]
+    fn the_probe_sees_a_listener_on_every_address() {
+        let foreign = listener("0.0.0.0:0".parse().unwrap(), Presence::Required).unwrap();
+        let address = SocketAddr::new(LOOPBACK.ip(), address_of(&foreign).port());
+        assert_eq!(probe(address, Presence::Required), Err(Errno::ADDRINUSE));
+    }
+
+    #[test]
+    fn the_probe_passes_what_is_free_and_leaves_it_free() {
+        let address = address_of(&listener(LOOPBACK, Presence::Required).unwrap());
+        assert_eq!(probe(address, Presence::Required), Ok(()));
+        assert_eq!(probe(address, Presence::Required), Ok(()));
+    }
+
+    #[test]
+    fn a_vip_can_be_listened_on_before_the_host_has_it() {
+        for vip in ["203.0.113.5:0", "[2001:db8::5]:0"] {
+            let vip: SocketAddr = vip.parse().unwrap();
+            assert!(listener(vip, Presence::Optional).is_ok());
+            assert_eq!(listener(vip, Presence::Required).unwrap_err(), Errno::ADDRNOTAVAIL);
+        }
+    }
+
+    #[test]
+    fn unacknowledged_counts_what_the_peer_has_not_taken() {
+        let listening = listener(LOOPBACK, Presence::Required).unwrap();
+        let socket = connect(address_of(&listening), KeepAlive::On).unwrap();
+        assert_eq!(unacknowledged(&socket), Ok(0));
+        let mut sent = 0;
+        // Nobody accepts, so the window closes before everything is taken.
+        while let Ok(n) = send(&socket, &[0; 65536]) {
+            sent += n;
+        }
+        let left = unacknowledged(&socket).unwrap() as usize;
+        assert!(left > 0 && left <= sent, "{left} of {sent}");
+    }
+}

@@ -1,0 +1,258 @@
+//! One worker: a thread with an event loop of its own, its own listeners and connections. Nothing of it is shared with
+//! other workers but the snapshot, the number of open connections and the turn of each service.
+//!
+//! One turn: wait for events, read the clock, handle the events, fire timers, continue what was busy. Orders from the
+//! plane come through a channel and an eventfd; an order is done when its sender's other end is dropped.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustix::event::epoll::EventFlags;
+
+use crate::accept::Listener;
+use crate::clock::Clock;
+use crate::connect::{Failure, Here};
+use crate::connection::Connection;
+use crate::counters::{PerWorker, WorkerCounters, WorkerId};
+use crate::gate::{Capacity, Gate};
+use crate::poll::{Events, Poll, Token, Wake};
+use crate::relay::{Buffers, Progress, Side};
+use crate::service::ServiceEntry;
+use crate::slab::{Key, Slab};
+use crate::snapshot::Snapshot;
+use crate::wheel::{Tick, Ticks, Wheel};
+use crate::{CloseReason, Observer};
+
+/// The longest a worker sleeps: the pace of its heartbeat.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// What the workers and the plane share.
+pub(crate) struct Shared {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) clock: Clock,
+    pub(crate) counters: PerWorker<WorkerCounters>,
+    /// Client connections now.
+    pub(crate) open: AtomicU64,
+    pub(crate) limit: u64,
+}
+
+/// What the plane asks of a worker.
+pub(crate) enum Order {
+    /// Accept on these sockets.
+    Open(Vec<(SocketAddr, OwnedFd, Arc<ServiceEntry>)>),
+    /// Serve what waits at these addresses, then close them.
+    Close(BTreeSet<SocketAddr>),
+    /// End every connection.
+    Kill,
+    /// End every connection and the thread.
+    Stop,
+}
+
+/// An order; dropping `done` tells that it was carried out, or that there is no worker to do so.
+pub(crate) struct Errand {
+    pub(crate) order: Order,
+    pub(crate) done: Sender<()>,
+}
+
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) poll: Poll,
+    errands: Receiver<Errand>,
+    wake: Arc<Wake>,
+    pub(crate) listeners: Slab<Listener>,
+    pub(crate) gate: Gate,
+    /// The host ran out of something and this was said.
+    pub(crate) starved: bool,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) wheel: Wheel,
+    /// Connections that used up their budget.
+    ready: VecDeque<Key>,
+    buffers: Buffers,
+    /// Since the start of the plane, as of this turn.
+    pub(crate) now: Duration,
+    stopping: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        id: WorkerId,
+        shared: Arc<Shared>,
+        errands: Receiver<Errand>,
+        wake: Arc<Wake>,
+    ) -> rustix::io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.add_level(&*wake, Token::Wake)?;
+        let now = shared.clock.elapsed();
+        Ok(Worker {
+            id,
+            shared,
+            poll,
+            errands,
+            wake,
+            listeners: Slab::new(),
+            gate: Gate::Open,
+            starved: false,
+            connections: Slab::new(),
+            wheel: Wheel::new(Tick::at(now)),
+            ready: VecDeque::new(),
+            buffers: Buffers::new(),
+            now,
+            stopping: false,
+        })
+    }
+
+    /// Turns until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::new();
+        let mut fired = Vec::new();
+        while !self.stopping {
+            self.poll.wait(&mut events, self.patience());
+            self.now = self.shared.clock.elapsed();
+            self.counters().turned_at.set(u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX));
+            for (token, flags) in events.iter() {
+                self.handle(token, flags);
+            }
+            self.wheel.advance(self.tick(), &mut fired);
+            for index in fired.drain(..) {
+                self.fire(index);
+            }
+            self.look_at_gate();
+            for _ in 0..self.ready.len() {
+                self.resume();
+            }
+        }
+    }
+
+    pub(crate) fn tick(&self) -> Tick {
+        Tick::at(self.now)
+    }
+
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        self.shared.counters.of(self.id)
+    }
+
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity { open: self.shared.open.load(Relaxed), limit: self.shared.limit }
+    }
+
+    pub(crate) fn here(&self) -> Here<'_> {
+        Here { worker: self.id, now: self.now, observer: &*self.shared.observer }
+    }
+
+    /// How long there is nothing to do but for events.
+    fn patience(&self) -> Duration {
+        if !self.ready.is_empty() {
+            return Duration::ZERO;
+        }
+        let timer = self.wheel.next_tick(Ticks::from(LONGEST_WAIT));
+        let next = timer.into_iter().chain(self.gate.until()).min();
+        next.map_or(LONGEST_WAIT, |tick| tick.wait_from(self.now).min(LONGEST_WAIT))
+    }
+
+    fn handle(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Wake => self.run_errands(),
+            Token::Listener(key) => self.accept_batch(key),
+            Token::End(key, side) => self.handle_end(key, side, flags),
+        }
+    }
+
+    fn handle_end(&mut self, key: Key, side: Side, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.attempt.is_some() {
+            return self.connect_decided(key, flags);
+        }
+        connection.relay.end_mut(side).note(flags);
+        self.drive(key);
+    }
+
+    /// Moves a connection's bytes, and does what follows from it.
+    pub(crate) fn drive(&mut self, key: Key) {
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let before = (connection.relay.up.bytes, connection.relay.down.bytes);
+        let progress = connection.relay.drive(&mut self.buffers, tick);
+        connection.count_since(before);
+        match progress {
+            Progress::Completed => return self.close(key, CloseReason::Completed),
+            Progress::Broken(Side::Client) => return self.close(key, CloseReason::ClientReset),
+            Progress::Broken(Side::Backend) => return self.close(key, CloseReason::ServerReset),
+            Progress::Busy if !connection.queued => {
+                connection.queued = true;
+                self.ready.push_back(key);
+            }
+            Progress::Busy | Progress::Waiting => {}
+        }
+        let deadline = connection.deadline().0;
+        if deadline < self.wheel.due(key.index) {
+            self.wheel.set(key.index, deadline);
+        }
+        self.watch_client(key);
+    }
+
+    /// Goes on with the connection that waits longest for its next turn.
+    fn resume(&mut self) {
+        let Some(key) = self.ready.pop_front() else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.queued = false;
+            self.drive(key);
+        }
+    }
+
+    /// A timer fired: the deadline may have moved since it was set.
+    fn fire(&mut self, index: u32) {
+        let Some(key) = self.connections.key_at(index) else { return };
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (deadline, reason) = connection.deadline();
+        if tick < deadline {
+            self.wheel.set(index, deadline);
+        } else if connection.attempt.is_some() {
+            self.connect_failed(key, Failure::TimedOut);
+        } else {
+            self.close(key, reason);
+        }
+    }
+
+    /// Ends a connection: the only place where one goes.
+    pub(crate) fn close(&mut self, key: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.remove(key) else { return };
+        self.wheel.cancel(key.index);
+        self.shared.open.fetch_sub(1, Relaxed);
+        connection.close(reason);
+    }
+
+    fn run_errands(&mut self) {
+        self.wake.drain();
+        while let Ok(Errand { order, done }) = self.errands.try_recv() {
+            match order {
+                Order::Open(sockets) => self.open_listeners(sockets),
+                Order::Close(addresses) => self.close_listeners(&addresses),
+                Order::Kill => self.kill(),
+                Order::Stop => self.stopping = true,
+            }
+            drop(done);
+        }
+    }
+
+    fn kill(&mut self) {
+        for key in self.connections.keys() {
+            self.close(key, CloseReason::Killed);
+        }
+    }
+}
+
+/// However the thread ends, nobody is left with a stream that seems to end well, and the plane's count is right.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
