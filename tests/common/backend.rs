@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::http::read_head;
@@ -36,8 +37,10 @@ pub enum Manner {
     CountThenAnswer,
     /// Ends its own direction at once, reads on, and counts what it reads in [`Backend::received`].
     EndThenRead,
-    /// Reads, and never answers.
+    /// Reads to the end of the client's data without an answer, then ends too.
     Silent,
+    /// The same, but does not end until it is reset or stopped.
+    NeverEnd,
     CloseAtOnce,
     ResetAtOnce,
 }
@@ -227,6 +230,12 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             }
         }
         Manner::Silent => io::copy(&mut &*stream, &mut io::sink()).map(drop),
+        Manner::NeverEnd => {
+            io::copy(&mut &*stream, &mut io::sink())?;
+            // No event is asked for: what is left is the end of both directions, or a RST.
+            poll(&mut [PollFd::new(stream, PollFlags::empty())], None)?;
+            Ok(())
+        }
         Manner::CloseAtOnce => Ok(()),
         Manner::ResetAtOnce => reset_on_close(stream),
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::bgp_wire::{self, Attributes, HEADER, Message, Prefix, Update};
 use super::journal::{Entry, Journal};
+use super::ports::Loopback;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -26,6 +27,7 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct BgpPeer {
     addr: SocketAddr,
+    _own: Loopback,
     shared: Arc<Shared>,
     listener: Option<TcpListener>,
     acceptor: Option<JoinHandle<()>>,
@@ -42,8 +44,9 @@ struct Shared {
 }
 
 impl BgpPeer {
-    /// A router of AS `asn` that listens on `addr`, with a hold time of 9 s.
-    pub fn listen(addr: SocketAddr, asn: u32) -> Self {
+    /// A router of AS `asn` that listens on an address of its own, with a hold time of 9 s.
+    pub fn start(asn: u32) -> Self {
+        let own = Loopback::take();
         let shared = Arc::new(Shared {
             asn,
             hold_time: 9,
@@ -52,13 +55,17 @@ impl BgpPeer {
             journal: Journal::default(),
             connection: Mutex::new(None),
         });
-        let mut peer = BgpPeer { addr, shared, listener: None, acceptor: None };
+        let mut peer = BgpPeer { addr: own.addr(), _own: own, shared, listener: None, acceptor: None };
         peer.listen_again();
         peer
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub fn asn(&self) -> u32 {
+        self.shared.asn
     }
 
     pub fn journal(&self) -> &Journal<Seen> {

@@ -24,6 +24,8 @@ pub struct Daemon {
     process: Process,
     dir: TempDir,
     admin: SocketAddr,
+    /// What stands before every configuration of this daemon.
+    admin_table: String,
 }
 
 impl Deref for Daemon {
@@ -43,7 +45,13 @@ impl Daemon {
     /// Starts with `config`, to which `[admin]` and `[global.log]` are added, and waits until it is alive.
     #[track_caller]
     pub fn start(lab: &Loopback, config: &str) -> Self {
-        let daemon = Daemon::spawn(lab.addr(), config, &[]);
+        Daemon::start_with_admin(lab, "", config)
+    }
+
+    /// The same with further keys of `[admin]`.
+    #[track_caller]
+    pub fn start_with_admin(lab: &Loopback, admin_keys: &str, config: &str) -> Self {
+        let daemon = Daemon::spawn(lab.addr(), admin_keys, config, &[]);
         eventually("the daemon answers /healthz", SOON, || match http::get(daemon.admin, "/healthz") {
             Ok(response) if response.status == 200 => Ok(()),
             Ok(response) => Err(format!("status {}", response.status)),
@@ -53,13 +61,17 @@ impl Daemon {
     }
 
     /// Starts with `config` and waits for nothing. `prefix` goes before the command (`ip netns exec NAME`).
-    pub fn spawn(admin: SocketAddr, config: &str, prefix: &[&str]) -> Self {
+    pub fn spawn(admin: SocketAddr, admin_keys: &str, config: &str, prefix: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("contrail-lb-").tempdir().expect("a temporary directory");
-        write_config(dir.path(), admin, config);
+        let admin_table = format!(
+            "[admin]\nsocket = {:?}\nlisten = \"{admin}\"\n{admin_keys}\n[global.log]\nlevel = \"debug\"\nformat = \"json\"\n",
+            dir.path().join(SOCKET)
+        );
+        write_config(dir.path(), &format!("{admin_table}{config}"));
         let file = dir.path().join(CONFIG);
         let file = file.to_str().expect("a path in UTF-8");
         let argv: Vec<&str> = prefix.iter().copied().chain([BINARY, "run", "--config", file]).collect();
-        Daemon { process: Process::start("contrail-lb", &argv), dir, admin }
+        Daemon { process: Process::start("contrail-lb", &argv), dir, admin, admin_table }
     }
 
     /// Its HTTP endpoint.
@@ -73,7 +85,7 @@ impl Daemon {
 
     /// Replaces the configuration file, and does not tell the daemon.
     pub fn write_config(&self, config: &str) {
-        write_config(self.dir.path(), self.admin, config);
+        write_config(self.dir.path(), &format!("{}{config}", self.admin_table));
     }
 
     /// `contrail-lb VERB --socket … ARGUMENTS`.
@@ -130,11 +142,7 @@ impl Daemon {
 const CONFIG: &str = "contrail-lb.toml";
 const SOCKET: &str = "admin.sock";
 
-fn write_config(dir: &Path, admin: SocketAddr, config: &str) {
-    let socket = dir.join(SOCKET);
-    let text = format!(
-        "[admin]\nsocket = {socket:?}\nlisten = \"{admin}\"\n[global.log]\nlevel = \"debug\"\nformat = \"json\"\n{config}"
-    );
+fn write_config(dir: &Path, text: &str) {
     // Renamed into place: a daemon that reads meanwhile sees the old file or the new one.
     let fresh = dir.join("fresh.toml");
     std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, dir.join(CONFIG))).expect("the file");

@@ -25,8 +25,12 @@ impl Response {
 
 /// One request on a connection of its own (`Connection: close`).
 pub fn get(addr: SocketAddr, path: &str) -> io::Result<Response> {
-    let mut connection = Connection::open(addr)?;
-    connection.request(path, "close")
+    get_with(addr, path, &[])
+}
+
+/// The same with further headers.
+pub fn get_with(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+    Connection::open(addr)?.request(path, &[&[("Connection", "close")], headers].concat())
 }
 
 /// The name of the mock backend that answered `GET /`.
@@ -49,11 +53,12 @@ impl Connection {
     }
 
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
-        self.request(path, "keep-alive")
+        self.request(path, &[])
     }
 
-    fn request(&mut self, path: &str, connection: &str) -> io::Result<Response> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n");
+    fn request(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.stream.write_all(request.as_bytes())?;
         read_response(&mut self.stream)
     }

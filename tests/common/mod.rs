@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod bgp_peer;
 pub mod bgp_wire;
+pub mod configuration;
 pub mod daemon;
 pub mod eventually;
 pub mod http;

@@ -4,7 +4,7 @@
 //! reaped on drop; `setpriv --pdeathsig` (util-linux) covers a test process that dies without unwinding.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -25,11 +25,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `argv`; its standard input is closed.
+    /// Starts `argv`; its standard input stays open and empty until [`Process::type_line`].
     pub fn start<S: AsRef<OsStr>>(name: &str, argv: &[S]) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).args(argv).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         let (stdout, stderr) = (Journal::default(), Journal::default());
         let readers =
@@ -39,6 +39,14 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes a line to its standard input.
+    pub fn type_line(&mut self, line: &str) {
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe");
+        stdin
+            .write_all(format!("{line}\n").as_bytes())
+            .unwrap_or_else(|e| panic!("input of {}: {e}", self.name));
     }
 
     pub fn stdout(&self) -> &Journal<String> {

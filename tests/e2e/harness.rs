@@ -118,8 +118,7 @@ fn load_counts_answers_and_failures() {
 
 #[test]
 fn scripted_peer_records_what_a_speaker_announces_and_withdraws() {
-    let lab = Loopback::take();
-    let peer = BgpPeer::listen(lab.addr(), 64500);
+    let peer = BgpPeer::start(64500);
     let mut speaker = TcpStream::connect(peer.addr()).unwrap();
     speaker.write_all(&bgp_wire::open(64512, 9, Ipv4Addr::new(10, 0, 0, 1))).unwrap();
     speaker.write_all(&bgp_wire::keepalive()).unwrap();
@@ -155,8 +154,7 @@ fn scripted_peer_records_what_a_speaker_announces_and_withdraws() {
 
 #[test]
 fn frozen_peer_reads_nothing_until_it_goes_on() {
-    let lab = Loopback::take();
-    let peer = BgpPeer::listen(lab.addr(), 64500);
+    let peer = BgpPeer::start(64500);
     peer.freeze(true);
     let mut speaker = TcpStream::connect(peer.addr()).unwrap();
     speaker.write_all(&bgp_wire::open(64512, 9, Ipv4Addr::new(10, 0, 0, 1))).unwrap();
@@ -171,8 +169,7 @@ fn frozen_peer_reads_nothing_until_it_goes_on() {
 
 #[test]
 fn malformed_bytes_are_recorded_as_the_speakers_fault() {
-    let lab = Loopback::take();
-    let peer = BgpPeer::listen(lab.addr(), 64500);
+    let peer = BgpPeer::start(64500);
     let mut speaker = TcpStream::connect(peer.addr()).unwrap();
     speaker.write_all(&[0; 19]).unwrap();
     peer.journal().wait_since(0, SOON, |seen| matches!(seen, Seen::Malformed(_))).unwrap();

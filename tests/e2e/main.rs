@@ -9,4 +9,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod announcing;
+mod balancing;
+mod config;
+mod demo;
 mod harness;
+mod health;
+mod reload;
+mod seeing;

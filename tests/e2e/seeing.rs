@@ -1,0 +1,136 @@
+//! Looking at the running daemon: `status`, `bgp`, the JSON API, metrics and health over HTTP.
+
+use serde_json::Value;
+
+use crate::common::SOON;
+use crate::common::backend::{Backend, Manner};
+use crate::common::bgp_peer::BgpPeer;
+use crate::common::bgp_wire::Prefix;
+use crate::common::configuration::{ROUTER_AS, bgp, bgp_peer, quick_check, service, vip, vip_service};
+use crate::common::daemon::Daemon;
+use crate::common::eventually::eventually;
+use crate::common::http::{self, backend_of};
+use crate::common::ports::Loopback;
+use crate::common::status::{Status, readiness, wait_health, wait_phase};
+
+/// A VIP with one HTTP service of backends `a` (running) and `b` (not), announced to one peer.
+struct Lab {
+    backends: [Backend; 2],
+    peer: BgpPeer,
+    daemon: Daemon,
+    vip: Loopback,
+    _local: Loopback,
+}
+
+fn lab() -> Lab {
+    let (local, vip_address) = (Loopback::take(), Loopback::take());
+    let backends = [Backend::http("a", local.addr()), Backend::stopped("b", local.addr(), Manner::Http)];
+    let peer = BgpPeer::start(ROUTER_AS);
+    let config = bgp("")
+        + &bgp_peer("tor-a", &peer, local.ip(), "")
+        + &vip(vip_address.ip(), "announce_delay = \"100ms\"\n")
+        + &vip_service("web", vip_address.ip(), 8082, &quick_check(), &backends.each_ref());
+    let daemon = Daemon::start(&local, &config);
+    peer.wait_announced(Prefix::host(vip_address.ip()), SOON);
+    wait_health(&daemon, "web", "b", "down");
+    daemon.wait_ready(SOON);
+    Lab { backends, peer, daemon, vip: vip_address, _local: local }
+}
+
+#[test]
+fn status_shows_vip_service_andbackends_to_people_and_to_programs() {
+    let lab = lab();
+    let text = lab.daemon.cli("status", &[]);
+    assert_eq!(text.code, Some(0));
+    for word in ["READY", &lab.vip.ip().to_string(), "announced", "web", "a", "UP", "b", "DOWN", "refused"] {
+        assert!(text.stdout.contains(word), "no {word} in\n{}", text.stdout);
+    }
+    let json = lab.daemon.cli("status", &["--json"]);
+    let status = Status(serde_json::from_str(&json.stdout).unwrap());
+    assert_eq!(status.health("web", "a"), Some("up"));
+    assert_eq!(status.health("web", "b"), Some("down"));
+    assert_eq!(status.phase(lab.vip.ip()), Some("announced"));
+    assert_eq!(status.0["pid"], lab.daemon.id());
+}
+
+#[test]
+fn bgp_shows_the_session_to_people_and_to_programs() {
+    let lab = lab();
+    let text = lab.daemon.cli("bgp", &[]);
+    assert_eq!(text.code, Some(0));
+    for word in ["tor-a", "Established", &ROUTER_AS.to_string(), &lab.peer.addr().ip().to_string()] {
+        assert!(text.stdout.contains(word), "no {word} in\n{}", text.stdout);
+    }
+    let json: Value = serde_json::from_str(&lab.daemon.cli("bgp", &["--json"]).stdout).unwrap();
+    let peer = &json[0];
+    assert_eq!((&peer["name"], &peer["state"]), (&"tor-a".into(), &"Established".into()));
+    assert_eq!(peer["remote_as"], ROUTER_AS);
+}
+
+#[test]
+fn metrics_tell_ofbackends_traffic_and_sessions() {
+    let lab = lab();
+    let front = (lab.vip.ip(), 8082).into();
+    let before = lab.daemon.metric("contrail_lb_service_connections_total{service=\"web\"}").unwrap();
+    for _ in 0..5 {
+        assert_eq!(backend_of(front).unwrap(), "a");
+    }
+    let at = |series: &str| lab.daemon.metric(series).unwrap_or_else(|| panic!("no {series}"));
+    eventually("five more connections are counted", SOON, || {
+        at("contrail_lb_service_connections_total{service=\"web\"}") == before + 5.0
+    });
+    assert_eq!(at("contrail_lb_backend_up{backend=\"a\",service=\"web\"}"), 1.0);
+    assert_eq!(at("contrail_lb_backend_up{backend=\"b\",service=\"web\"}"), 0.0);
+    assert_eq!(at("contrail_lb_bgp_peer_established{peer=\"tor-a\"}"), 1.0);
+    assert_eq!(at(&format!("contrail_lb_vip_announced{{vip=\"{}\"}}", lab.vip.ip())), 1.0);
+    assert_eq!(at("contrail_lb_ready"), 1.0);
+}
+
+#[test]
+fn json_api_answers_what_the_verbs_print() {
+    let lab = lab();
+    let get = |path: &str| -> Value {
+        let response = http::get(lab.daemon.admin(), path).unwrap();
+        assert_eq!(
+            (response.status, response.header("content-type")),
+            (200, Some("application/json")),
+            "{path}"
+        );
+        serde_json::from_slice(&response.body).unwrap()
+    };
+    assert_eq!(Status(get("/api/v1/status")).health("web", "a"), Some("up"));
+    assert_eq!(get("/api/v1/services")[0]["name"], "web");
+    assert_eq!(get("/api/v1/vips")[0]["phase"], "announced");
+    assert_eq!(get("/api/v1/bgp/peers")[0]["state"], "Established");
+    assert_eq!(http::get(lab.daemon.admin(), "/api/v1/nonsense").unwrap().status, 404);
+}
+
+#[test]
+fn readyz_is_200_only_while_every_vip_is_announced() {
+    let mut lab = lab();
+    assert_eq!(readiness(&lab.daemon).unwrap(), 200);
+    lab.backends[0].stop();
+    wait_phase(&lab.daemon, lab.vip.ip(), "listening");
+    assert_eq!(readiness(&lab.daemon).unwrap(), 503);
+    assert_eq!(http::get(lab.daemon.admin(), "/healthz").unwrap().status, 200);
+    lab.backends[0].start_again();
+    lab.daemon.wait_ready(SOON);
+    lab.peer.stop();
+    eventually("not ready without a router", SOON, || readiness(&lab.daemon).unwrap() == 503);
+}
+
+#[test]
+fn admin_http_asks_for_the_password_except_for_health() {
+    let local = Loopback::take();
+    let backend = Backend::http("a", local.addr());
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "contrail123\n").unwrap();
+    let keys = format!("user = \"haproxy\"\npassword_file = {password:?}\n");
+    let config = service("web", &[local.addr()], &quick_check(), &[&backend]);
+    let daemon = Daemon::start_with_admin(&local, &keys, &config);
+    assert_eq!(http::get(daemon.admin(), "/metrics").unwrap().status, 401);
+    assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().status, 200);
+    let authorization = ("Authorization", "Basic aGFwcm94eTpjb250cmFpbDEyMw==");
+    assert_eq!(http::get_with(daemon.admin(), "/metrics", &[authorization]).unwrap().status, 200);
+}
