@@ -248,6 +248,12 @@ impl DataPlane {
         self.order_all(|| Order::Kill);
     }
 
+    /// The same for the connections of these services.
+    pub fn kill_connections_of(&self, services: &[Name]) {
+        let names: Arc<[Name]> = services.into();
+        self.order_all(|| Order::KillOf(names.clone()));
+    }
+
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }

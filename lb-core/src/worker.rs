@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use config::Name;
 use rustix::event::epoll::EventFlags;
 
 use crate::accept::Listener;
@@ -51,6 +52,8 @@ pub(crate) enum Order {
     Close(BTreeSet<SocketAddr>),
     /// End every connection.
     Kill,
+    /// End every connection of these services.
+    KillOf(Arc<[Name]>),
     /// End every connection and the thread.
     Stop,
 }
@@ -236,16 +239,20 @@ impl Worker {
             match order {
                 Order::Open(sockets) => self.open_listeners(sockets),
                 Order::Close(addresses) => self.close_listeners(&addresses),
-                Order::Kill => self.kill(),
+                Order::Kill => self.kill(|_| true),
+                Order::KillOf(names) => self.kill(|service| names.contains(service)),
                 Order::Stop => self.stopping = true,
             }
             drop(done);
         }
     }
 
-    fn kill(&mut self) {
+    fn kill(&mut self, of: impl Fn(&Name) -> bool) {
         for key in self.connections.keys() {
-            self.close(key, CloseReason::Killed);
+            let is_meant = self.connections.get_mut(key).is_some_and(|c| of(&c.service.entry().name));
+            if is_meant {
+                self.close(key, CloseReason::Killed);
+            }
         }
     }
 }
@@ -253,6 +260,6 @@ impl Worker {
 /// However the thread ends, nobody is left with a stream that seems to end well, and the plane's count is right.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.kill();
+        self.kill(|_| true);
     }
 }

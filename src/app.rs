@@ -1,0 +1,233 @@
+//! The wiring: from a configuration to a running daemon, and the handle through which others look at it and ask.
+//!
+//! Order at start: sockets bound → addresses on the host → accepting → checks → BGP. Each step that fails undoes those
+//! before it. `run` returns when the daemon has been stopped.
+#![allow(clippy::disallowed_methods, reason = "a driver: it stamps the start and measures ages")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bgp_speaker::{PeerStatus, Speaker};
+use config::Config;
+use lb_core::{DataPlane, PlaneOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::http::{self, Credentials};
+use crate::control::metrics::Latencies;
+use crate::control::socket::RuntimeSocket;
+use crate::control::view::{self, Status};
+use crate::logging::LevelHandle;
+use crate::reload::{Outcome, Reloader};
+use crate::shutdown;
+use crate::steer::task::{self, Command, Inputs, TrafficObserver};
+use crate::vip::host::Host;
+
+/// How long the steering task may take to answer before it counts as hanging.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The steering task did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the steering task did not answer within 1 s: this contrail-lb hangs, restart it")]
+pub struct Unresponsive;
+
+/// The running daemon as others see it.
+pub struct Daemon {
+    started: Instant,
+    file: PathBuf,
+    plane: Arc<DataPlane>,
+    host: Host,
+    commands: mpsc::Sender<Command>,
+    speaker: RwLock<Option<Speaker>>,
+    latencies: Arc<Latencies>,
+    reloader: tokio::sync::Mutex<Reloader>,
+    /// What holds now, for readers that must not wait for a reload under way.
+    config: RwLock<Arc<Config>>,
+    reloads: RwLock<view::Reloads>,
+}
+
+impl Daemon {
+    /// Everything about VIPs, services and backends.
+    pub async fn status(&self) -> Result<Status, Unresponsive> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::View(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        let view = tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().ok_or(Unresponsive)?;
+        let about = view::About {
+            uptime: self.started.elapsed(),
+            config_file: self.file.display().to_string(),
+            reloads: self.reloads.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            stalest_turn: self.plane.stalest_turn(),
+        };
+        Ok(view::status(about, &self.config(), &view, &self.plane.stats(), &self.peers()))
+    }
+
+    /// The BGP sessions, in configuration order.
+    pub fn bgp(&self) -> Vec<view::PeerView> {
+        let now = Instant::now();
+        self.peers().into_iter().map(|peer| view::PeerView::new(peer, now)).collect()
+    }
+
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.speaker().map(|speaker| speaker.peers()).unwrap_or_default()
+    }
+
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    pub fn plane(&self) -> &DataPlane {
+        &self.plane
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Applies the configuration file as it is now. One reload at a time.
+    pub async fn reload(&self) -> Outcome {
+        let outcome = self.reloader.lock().await.reload(self).await;
+        let mut reloads = self.reloads.write().unwrap_or_else(PoisonError::into_inner);
+        if outcome.ok {
+            reloads.applied += 1;
+            reloads.last_error = None;
+        } else {
+            reloads.refused += 1;
+            reloads.last_error = Some(outcome.text.clone());
+        }
+        outcome
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    pub fn speaker(&self) -> Option<Speaker> {
+        self.speaker.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub async fn set_speaker(&self, speaker: Option<Speaker>) {
+        self.speaker.write().unwrap_or_else(PoisonError::into_inner).clone_from(&speaker);
+        self.command(Command::Speaker(speaker)).await;
+    }
+
+    /// Sends a command to the steering task, which outlives every sender.
+    pub async fn command(&self, command: Command) {
+        let _ = self.commands.send(command).await;
+    }
+
+    /// Sends a command and waits until it has been carried out.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.command(command(done)).await;
+        answer.await.ok()
+    }
+}
+
+/// Runs until stopped by a signal. Logging is set up already.
+pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::Result<()> {
+    let mut signals = shutdown::Signals::install()?;
+    let descriptors = lb_core::raise_descriptor_limit().context("cannot raise the limit on open files")?;
+    let options = PlaneOptions {
+        workers: config
+            .global
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        max_connections: config
+            .global
+            .max_connections
+            .unwrap_or_else(|| lb_core::max_connections_for(descriptors)),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        threads = options.workers,
+        max_connections = options.max_connections,
+        descriptors,
+        "starting"
+    );
+    let (inputs, channels) = task::channels();
+    let Inputs { commands, peer_events, failures } = inputs;
+    let plane = Arc::new(DataPlane::start(options, Arc::new(TrafficObserver(failures)))?);
+    let latencies = Arc::new(Latencies::new()?);
+    let seed = config
+        .bgp
+        .as_ref()
+        .map_or(u64::from(std::process::id()), |b| u64::from(u32::from(b.router_id.as_ipv4())));
+    let admin = open_admin(&config).await?;
+    let host = Host::new(Arc::clone(&plane), commands.clone());
+    let steering =
+        tokio::spawn(task::run(channels, Arc::clone(&plane), host.clone(), seed, Arc::clone(&latencies)));
+    let daemon = Arc::new(Daemon {
+        started: Instant::now(),
+        file: file.clone(),
+        plane,
+        host: host.clone(),
+        commands,
+        speaker: RwLock::new(None),
+        latencies,
+        reloader: tokio::sync::Mutex::new(Reloader::new(file, level, peer_events, host, seed)),
+        config: RwLock::new(Arc::new(config.clone())),
+        reloads: RwLock::default(),
+    });
+    daemon.reloader.lock().await.start(&daemon, config).await?;
+    let admin = admin.serve(&daemon);
+    tracing::info!("serving");
+    let stop = signals.serve_reloads_until_stop(&daemon).await;
+    shutdown::stop(&daemon, stop, &mut signals).await;
+    drop(admin);
+    steering.abort();
+    Ok(())
+}
+
+/// The admin sockets, bound before anything changes on the host so that a second daemon fails first.
+struct Admin {
+    socket: Option<RuntimeSocket>,
+    http: Option<(tokio::net::TcpListener, Option<Credentials>)>,
+}
+
+async fn open_admin(config: &Config) -> anyhow::Result<Admin> {
+    let socket = config.admin.socket.as_deref().map(RuntimeSocket::bind).transpose()?;
+    let credentials = match &config.admin.auth {
+        Some(auth) => {
+            let password = std::fs::read_to_string(&auth.password_file).with_context(|| {
+                format!("admin.password_file {}: cannot read", auth.password_file.display())
+            })?;
+            Some(Credentials::new(&auth.user, password.trim_end()))
+        }
+        None => None,
+    };
+    let http = match config.admin.listen {
+        Some(address) => Some((http::bind(address).await?, credentials)),
+        None => None,
+    };
+    Ok(Admin { socket, http })
+}
+
+/// Ends serving when dropped.
+struct Serving(tokio::task::JoinSet<()>);
+
+impl Admin {
+    fn serve(self, daemon: &Arc<Daemon>) -> Serving {
+        let mut tasks = tokio::task::JoinSet::new();
+        if let Some(socket) = self.socket {
+            tasks.spawn(socket.serve(Arc::clone(daemon)));
+        }
+        if let Some((listener, credentials)) = self.http {
+            tasks.spawn(http::serve(listener, credentials, Arc::clone(daemon)));
+        }
+        Serving(tasks)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort_all();
+    }
+}

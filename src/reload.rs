@@ -1,0 +1,190 @@
+//! Reload: a wrong file changes nothing, a good one touches only what it names.
+//!
+//! Order: read and check → open new sockets, put new addresses on the host → BGP peers → accept → checks, VIPs, routes.
+//! The steps that can fail come first, and each undoes what came before it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bgp_speaker::{PeerEvent, Speaker};
+use config::{Config, Service};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::app::Daemon;
+use crate::logging::LevelHandle;
+use crate::steer::task::Command;
+use crate::vip::host::Host;
+
+/// How a reload ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub ok: bool,
+    /// What changed, or why nothing did.
+    pub text: String,
+}
+
+/// Owns what a reload changes. One reload at a time.
+pub struct Reloader {
+    file: PathBuf,
+    level: LevelHandle,
+    peer_events: mpsc::Sender<PeerEvent>,
+    host: Host,
+    /// Feeds all jitter of the speaker.
+    seed: u64,
+}
+
+impl Reloader {
+    pub fn new(
+        file: PathBuf,
+        level: LevelHandle,
+        peer_events: mpsc::Sender<PeerEvent>,
+        host: Host,
+        seed: u64,
+    ) -> Self {
+        Reloader { file, level, peer_events, host, seed }
+    }
+
+    /// The first configuration.
+    pub async fn start(&self, daemon: &Daemon, config: Config) -> anyhow::Result<()> {
+        let what = format!("{}: the first configuration", self.file.display());
+        if let Err(error) = self.apply(daemon, Arc::new(config), what).await {
+            self.host.remove_all().await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Applies the file as it is now.
+    pub async fn reload(&self, daemon: &Daemon) -> Outcome {
+        let loaded = match config::load(&self.file) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                let text = format!("{}\nnothing was changed", problems.render(false).trim_end());
+                tracing::error!(file = %self.file.display(), "reload refused:\n{text}");
+                return Outcome { ok: false, text };
+            }
+        };
+        let before = daemon.config();
+        let after = Arc::new(loaded.config);
+        let mut text = changes(&before, &after);
+        for note in at_next_start(&before, &after) {
+            text.push_str(&format!("\nnote: {note} takes effect at the next start"));
+        }
+        if !loaded.warnings.is_empty() {
+            text.push_str(&format!("\n{}", loaded.warnings.render(false).trim_end()));
+        }
+        match self.apply(daemon, after, text.clone()).await {
+            Ok(()) => Outcome { ok: true, text },
+            Err(error) => {
+                tracing::error!("reload refused: {error:#}; nothing was changed");
+                Outcome { ok: false, text: format!("error: {error:#}\nnothing was changed") }
+            }
+        }
+    }
+
+    async fn apply(&self, daemon: &Daemon, config: Arc<Config>, what: String) -> anyhow::Result<()> {
+        let before = daemon.config();
+        let speaker = self.apply_bgp(daemon.speaker(), &config).await?;
+        if let Err(error) = self.host.install(&config.services, &config.vips).await {
+            self.undo_bgp(daemon.speaker(), speaker, &before).await;
+            return Err(error.into());
+        }
+        self.level.set(config.global.log.level);
+        if config.bgp.is_some() != daemon.speaker().is_some() {
+            daemon.set_speaker(speaker).await;
+        }
+        daemon.set_config(Arc::clone(&config));
+        daemon
+            .ask(|done| Command::Configure { config, what, done })
+            .await
+            .context("the steering task has ended")?;
+        Ok(())
+    }
+
+    async fn apply_bgp(&self, running: Option<Speaker>, config: &Config) -> anyhow::Result<Option<Speaker>> {
+        match (running, &config.bgp) {
+            (None, None) => Ok(None),
+            (None, Some(bgp)) => Ok(Some(Speaker::start(bgp, self.seed, self.peer_events.clone()).await?)),
+            (Some(speaker), Some(bgp)) => {
+                speaker.apply(bgp).await?;
+                Ok(Some(speaker))
+            }
+            (Some(speaker), None) => {
+                let deadline = tokio::time::Instant::now() + crate::shutdown::CEASE_BOUND;
+                speaker.shutdown("BGP is no longer configured", deadline.into_std()).await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Back to the speaker's earlier configuration, which worked before.
+    async fn undo_bgp(&self, running: Option<Speaker>, started: Option<Speaker>, before: &Config) {
+        match (running, &before.bgp) {
+            (Some(speaker), Some(bgp)) => {
+                if let Err(error) = speaker.apply(bgp).await {
+                    tracing::error!("cannot go back to the earlier BGP configuration: {error}");
+                }
+            }
+            // Never told any routes; dropping it closes its sessions.
+            (None | Some(_), _) => drop(started),
+        }
+    }
+}
+
+/// What differs, in a line.
+fn changes(before: &Config, after: &Config) -> String {
+    let services = difference(&before.services, &after.services, |s| s.name.to_string());
+    let backends = difference(&all_backends(before), &all_backends(after), |b| b.0.clone());
+    let vips = difference(&before.vips, &after.vips, |v| v.address.to_string());
+    let peers = difference(peers(before), peers(after), |p| p.name.to_string());
+    let parts: Vec<String> =
+        [("service", services), ("backend", backends), ("VIP", vips), ("BGP peer", peers)]
+            .into_iter()
+            .filter_map(|(what, changed)| Some(format!("{what} {}", changed?)))
+            .collect();
+    if parts.is_empty() { "no change".into() } else { format!("applied: {}", parts.join("; ")) }
+}
+
+fn peers(config: &Config) -> &[config::Peer] {
+    config.bgp.as_ref().map_or(&[], |bgp| &bgp.peers)
+}
+
+fn all_backends(config: &Config) -> Vec<(String, config::Backend)> {
+    let of =
+        |s: &Service| s.backends.iter().map(|b| (s.backend_id(b).to_string(), b.clone())).collect::<Vec<_>>();
+    config.services.iter().flat_map(of).collect()
+}
+
+/// `+new -gone ~changed`, or nothing.
+fn difference<T: PartialEq>(before: &[T], after: &[T], key: impl Fn(&T) -> String) -> Option<String> {
+    let keys = |all: &[T]| all.iter().map(&key).collect::<BTreeSet<_>>();
+    let (old, new) = (keys(before), keys(after));
+    let changed = after
+        .iter()
+        .filter(|a| before.iter().any(|b| key(b) == key(a) && b != *a))
+        .map(|a| format!("~{}", key(a)));
+    let words: Vec<String> = new
+        .difference(&old)
+        .map(|k| format!("+{k}"))
+        .chain(old.difference(&new).map(|k| format!("-{k}")))
+        .chain(changed)
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+/// Keys that differ and that a running daemon does not take over.
+fn at_next_start(before: &Config, after: &Config) -> Vec<&'static str> {
+    let (a, b) = (&before.global, &after.global);
+    [
+        ("global.threads", a.threads != b.threads),
+        ("global.max_connections", a.max_connections != b.max_connections),
+        ("global.log.format", a.log.format != b.log.format),
+        ("admin", before.admin != after.admin),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}

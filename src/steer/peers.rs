@@ -1,0 +1,63 @@
+//! What the BGP peers report, written into the journal: the links of the chain after the decision.
+
+use std::time::Instant;
+
+use bgp_speaker::PeerEvent;
+use ipnet::IpNet;
+
+use super::Steer;
+use crate::events::{EventId, EventKind};
+
+impl Steer {
+    pub fn peer_event(&mut self, event: &PeerEvent, now: Instant) {
+        let note =
+            |kind, peer: &config::Name, text: String| (kind, peer.to_string(), text, EventId::NONE, now);
+        let (kind, subject, text, cause, at) = match event {
+            PeerEvent::Up { peer, negotiated, local, remote } => {
+                let text = format!(
+                    "Established from {local} to {remote}, router id {}, hold time {} s",
+                    negotiated.remote_router_id, negotiated.hold_time
+                );
+                note(EventKind::PeerUp, peer, text)
+            }
+            PeerEvent::Down { peer, reason } => {
+                note(EventKind::PeerDown, peer, format!("session lost: {reason}"))
+            }
+            PeerEvent::AttemptFailed { peer, reason } => {
+                note(EventKind::PeerNote, peer, format!("no session: {reason}"))
+            }
+            PeerEvent::RefreshRequested { peer, family } => {
+                note(EventKind::PeerNote, peer, format!("asked for all {family} routes again"))
+            }
+            PeerEvent::TaskFailed { peer, text } => {
+                note(EventKind::PeerNote, peer, format!("its task failed and is started again: {text}"))
+            }
+            PeerEvent::Sent { peer, cause, announced, withdrawn, since_decided, .. } => {
+                let text = format!("UPDATE written: {}", change(announced, withdrawn));
+                let (cause, at) = self.decision(*cause, *since_decided, now);
+                (EventKind::UpdateSent, peer.to_string(), text, cause, at)
+            }
+            PeerEvent::Acked { peer, cause, since_decided, .. } => {
+                let (cause, at) = self.decision(*cause, *since_decided, now);
+                (EventKind::UpdateAcknowledged, peer.to_string(), "the peer's TCP has it".into(), cause, at)
+            }
+        };
+        self.journal.record(at, kind, subject, text, cause);
+    }
+
+    /// The deciding event, and when what followed it by `since_decided` happened.
+    fn decision(&self, cause: u64, since_decided: std::time::Duration, now: Instant) -> (EventId, Instant) {
+        let cause = EventId(cause);
+        (cause, self.journal.find(cause).map_or(now, |event| event.at + since_decided))
+    }
+}
+
+fn change(announced: &[IpNet], withdrawn: &[IpNet]) -> String {
+    let list = |what: &str, nets: &[IpNet]| {
+        let names: Vec<String> = nets.iter().map(IpNet::to_string).collect();
+        (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+    };
+    let parts: Vec<String> =
+        [list("withdrawn", withdrawn), list("announced", announced)].into_iter().flatten().collect();
+    parts.join("; ")
+}

@@ -1,0 +1,48 @@
+//! From what each VIP wants to be announced as to the routes themselves. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bgp_speaker::{Attributes, Route};
+use config::{Community, Vip};
+use ipnet::IpNet;
+
+use crate::vip::life_cycle::Desire;
+
+/// The host routes of all VIPs that want one.
+pub fn wanted<'a>(vips: impl Iterator<Item = (IpAddr, &'a Vip, Desire)>) -> BTreeMap<IpNet, Route> {
+    vips.filter_map(|(address, vip, desire)| {
+        let attributes = attributes(vip, desire)?;
+        Some((IpNet::from(address), Route { attributes, peers: vip.peers.clone() }))
+    })
+    .collect()
+}
+
+fn attributes(vip: &Vip, desire: Desire) -> Option<Attributes> {
+    let normal = Attributes {
+        med: vip.announce.med,
+        local_pref: vip.announce.local_pref,
+        prepend: vip.announce.prepend,
+        communities: vip.announce.communities.clone(),
+        large_communities: vip.announce.large_communities.clone(),
+    };
+    match desire {
+        Desire::Withdrawn => None,
+        Desire::Normal => Some(normal),
+        Desire::Degraded => Some(Attributes {
+            med: vip.degraded.med,
+            local_pref: vip.degraded.local_pref,
+            prepend: vip.degraded.prepend,
+            ..normal
+        }),
+        // The worst that still attracts traffic: any other host wins (RFC 8326 for those who honour it).
+        Desire::LastResort => {
+            let mut communities = normal.communities;
+            communities.push(Community::GRACEFUL_SHUTDOWN);
+            communities.sort_unstable();
+            communities.dedup();
+            let prepend = vip.degraded.prepend;
+            Some(Attributes { med: u32::MAX, local_pref: 0, prepend, communities, ..normal })
+        }
+    }
+}

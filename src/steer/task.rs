@@ -1,0 +1,216 @@
+//! The driver of the steering core: one task that owns it, feeds it from bounded channels and carries out its effects.
+//!
+//! In: check reports, failed connects of live traffic, peer events, commands. Out: eligibility to the data plane, the
+//! desired routes to the speaker, events to the log. It never awaits anything but its inputs, so what takes it
+//! long is nobody else's fault, and nobody else's slowness is its own.
+#![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock the core is fed with")]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp_speaker::{PeerEvent, RouteSet, Speaker};
+use config::{BackendId, Config};
+use health::{Monitor, Report};
+use lb_core::{ConnectFailure, DataPlane, Observer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use super::Steer;
+use super::view::SteerView;
+use crate::control::metrics::Latencies;
+use crate::events::Event;
+use crate::vip::host::Host;
+use crate::vip::life_cycle::Input;
+
+/// How often the data plane's threads are looked at.
+const PLANE_WATCH: Duration = Duration::from_millis(500);
+const REPORTS: usize = 1024;
+const FAILURES: usize = 1024;
+const PEER_EVENTS: usize = 4096;
+const COMMANDS: usize = 64;
+
+/// What the rest of the process may ask of the steering task.
+pub enum Command {
+    Configure {
+        config: Arc<Config>,
+        what: String,
+        done: oneshot::Sender<()>,
+    },
+    /// What the host has brought about for a life cycle.
+    Vip {
+        address: IpAddr,
+        input: Input,
+        why: &'static str,
+    },
+    Drain {
+        why: String,
+        deadline: Instant,
+        done: oneshot::Sender<()>,
+    },
+    /// Another speaker, or none.
+    Speaker(Option<Speaker>),
+    View(oneshot::Sender<SteerView>),
+}
+
+/// The ends that others hold.
+pub struct Inputs {
+    pub commands: mpsc::Sender<Command>,
+    pub peer_events: mpsc::Sender<PeerEvent>,
+    pub failures: mpsc::Sender<FailedConnect>,
+}
+
+/// A failed connect of live traffic on its way to the health book.
+pub struct FailedConnect {
+    backend: BackendId,
+    detail: String,
+}
+
+/// The data plane's seam to the health book. Never blocks: when the channel is full the failure is not counted, and
+/// enough others are.
+pub struct TrafficObserver(pub mpsc::Sender<FailedConnect>);
+
+impl Observer for TrafficObserver {
+    fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure) {
+        let _ = self.0.try_send(FailedConnect { backend: backend.clone(), detail: failure.to_string() });
+    }
+}
+
+/// The receiving ends, made before the data plane so that its observer can be.
+pub struct Channels {
+    commands: mpsc::Receiver<Command>,
+    peer_events: mpsc::Receiver<PeerEvent>,
+    failures: mpsc::Receiver<FailedConnect>,
+}
+
+pub fn channels() -> (Inputs, Channels) {
+    let (commands, commands_in) = mpsc::channel(COMMANDS);
+    let (peer_events, peer_events_in) = mpsc::channel(PEER_EVENTS);
+    let (failures, failures_in) = mpsc::channel(FAILURES);
+    (
+        Inputs { commands, peer_events, failures },
+        Channels { commands: commands_in, peer_events: peer_events_in, failures: failures_in },
+    )
+}
+
+struct Task {
+    steer: Steer,
+    monitor: Monitor,
+    plane: Arc<DataPlane>,
+    host: Host,
+    speaker: Option<Speaker>,
+    routes: Arc<RouteSet>,
+    latencies: Arc<Latencies>,
+}
+
+/// Runs until every command sender is gone. `seed` spreads the checks of several hosts.
+pub async fn run(
+    mut channels: Channels,
+    plane: Arc<DataPlane>,
+    host: Host,
+    seed: u64,
+    latencies: Arc<Latencies>,
+) {
+    let (reports, mut reports_in) = mpsc::channel::<Report>(REPORTS);
+    let now = Instant::now();
+    let mut task = Task {
+        steer: Steer::new(now),
+        monitor: Monitor::new(seed, reports),
+        plane,
+        host,
+        speaker: None,
+        routes: Arc::new(RouteSet::empty(now)),
+        latencies,
+    };
+    let mut watch = tokio::time::interval(PLANE_WATCH);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let deadline = task.steer.poll_timeout();
+        let timeout = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(report) = reports_in.recv() => task.steer.report(&report, Instant::now()),
+            Some(failed) = channels.failures.recv() => {
+                task.steer.connect_failed(&failed.backend, &failed.detail, Instant::now());
+            }
+            Some(event) = channels.peer_events.recv() => {
+                task.latencies.observe(&event);
+                task.steer.peer_event(&event, Instant::now());
+            }
+            command = channels.commands.recv() => match command {
+                Some(command) => task.obey(command),
+                None => return,
+            },
+            () = timeout => task.steer.handle_timeout(Instant::now()),
+            _ = watch.tick() => {
+                let stalest = task.plane.stalest_turn();
+                task.steer.plane_turned(stalest, Instant::now());
+            }
+        }
+        task.carry_out();
+    }
+}
+
+impl Task {
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Configure { config, what, done } => {
+                let checks = self.steer.configure(config, &what, now);
+                self.monitor.apply(&checks);
+                self.carry_out();
+                let _ = done.send(());
+            }
+            Command::Vip { address, input, why } => self.steer.vip(address, input, why, now),
+            Command::Drain { why, deadline, done } => {
+                self.steer.drain(&why, deadline, now);
+                self.carry_out();
+                let _ = done.send(());
+            }
+            Command::Speaker(speaker) => {
+                if let Some(speaker) = &speaker {
+                    speaker.set_desired(Arc::clone(&self.routes));
+                }
+                self.speaker = speaker;
+            }
+            Command::View(answer) => {
+                let _ = answer.send(self.steer.view(now));
+            }
+        }
+    }
+
+    /// Traffic first, routes next, the host after them, words last.
+    fn carry_out(&mut self) {
+        let effects = self.steer.take_effects();
+        if !effects.eligible.is_empty() {
+            self.plane.set_eligible(&effects.eligible);
+        }
+        if let Some(desired) = effects.desired {
+            self.routes = desired;
+            if let Some(speaker) = &self.speaker {
+                speaker.set_desired(Arc::clone(&self.routes));
+            }
+        }
+        for entered in effects.entered {
+            self.host.work_on(entered, self.speaker.clone(), self.routes.version);
+        }
+        for event in &effects.events {
+            log(event);
+        }
+    }
+}
+
+fn log(event: &Event) {
+    let Event { id, kind, subject, text, cause, since_root_ms, .. } = event;
+    let (id, cause, event) = (id.0, cause.0, kind.as_str());
+    let after_ms = (since_root_ms * 1e3).round() / 1e3;
+    if kind.is_bad_news() {
+        tracing::warn!(event, id, cause, after_ms, subject, "{text}");
+    } else {
+        tracing::info!(event, id, cause, after_ms, subject, "{text}");
+    }
+}
