@@ -4,13 +4,22 @@
 //! clock. Data flow: file → spanned TOML → `raw` (typed keys with their places) → `presets` → `checks`
 //! (cross-checks) → `resolve` → [`Config`].
 
+mod checks;
+mod duration;
 mod error;
 mod expand;
+mod findings;
 mod load;
 pub mod model;
+mod presets;
+mod raw;
+mod reader;
 mod render;
+mod resolve;
+mod schema;
 mod source;
 pub mod types;
+mod value;
 
 pub use error::{Problem, Problems, Severity};
 pub use expand::expand;

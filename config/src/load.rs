@@ -2,8 +2,16 @@
 
 use std::path::Path;
 
+use toml::de::DeTable;
+
+use crate::checks;
 use crate::error::{Problem, Problems};
+use crate::findings::{Finding, Findings, Place};
 use crate::model::Config;
+use crate::presets;
+use crate::raw::Raw;
+use crate::resolve::resolve;
+use crate::source::Source;
 
 /// A configuration that can be used, and what looks wrong in it all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +38,36 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     parse(&text, &file)
 }
 
-/// Checks `text`; `file` is what problems call it.
+/// Checks `text`; `file` is what problems call it. The result is as [`load`]'s.
+///
+/// Where the text is not TOML, all that the parser could still read is checked key by key, but not for what is missing
+/// or contradicts something else: that may be in the part that could not be read.
 pub fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
-    let _ = text;
-    Err(Problems::new(vec![Problem::of_file(file, "the reader is not built yet".into(), "")]))
+    let source = Source::new(file, text);
+    let mut findings = Findings::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        findings.push_syntax(&source, syntax_error(&error, text));
+    }
+    let syntax_errors = findings.len();
+    let mut raw = Raw::read(document.get_ref(), &mut findings);
+    if !findings.is_partial() {
+        presets::apply(&mut raw, &mut findings);
+        checks::check(&raw, &mut findings);
+    }
+    let config = if findings.has_errors() { None } else { resolve(raw) };
+    let problems = findings.into_problems(&source, syntax_errors);
+    match config {
+        Some(config) => Ok(Loaded { config, warnings: problems }),
+        None => Err(problems),
+    }
+}
+
+fn syntax_error(error: &toml::de::Error, text: &str) -> Finding {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let place = Place { span, key: String::new() };
+    let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
+    let finding = Finding::error(&place, format!("not TOML: {message}"));
+    // The parser's way to say that the value should have ended.
+    if matches!(expected, "" | "nothing") { finding } else { finding.expected(expected) }
 }

@@ -68,6 +68,9 @@ impl fmt::Display for RouterId {
 pub struct HoldTime(u16);
 
 impl HoldTime {
+    /// What is proposed where the configuration says nothing.
+    pub const NINE_SECONDS: HoldTime = HoldTime(9);
+
     pub fn from_secs(secs: u64) -> Result<Self, Invalid> {
         match u16::try_from(secs) {
             Ok(0) => Ok(HoldTime(0)),

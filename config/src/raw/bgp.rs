@@ -1,0 +1,119 @@
+//! `[bgp]` and `[[bgp.peer]]` as they were written.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::{HOUR, MILLISECOND, read_each};
+use crate::findings::{At, Place};
+use crate::reader::{List, Table};
+use crate::schema;
+use crate::types::{Asn, Family, HoldTime, Name, RouterId};
+use crate::value::{
+    Refused, boolean, choice, duration, host_address, integer, listen_address, not_supported_yet, or_empty,
+    path, typed,
+};
+
+/// Whether `password_file` of a peer works.
+const PEER_PASSWORD_BUILT: bool = false;
+
+/// `[bgp]`.
+#[derive(Debug)]
+pub(crate) struct RawBgp {
+    pub(crate) local_as: Option<At<Asn>>,
+    pub(crate) router_id: Option<At<RouterId>>,
+    pub(crate) listen: List<SocketAddr>,
+    pub(crate) connect_retry: Duration,
+    pub(crate) hold_time: At<HoldTime>,
+    pub(crate) peers: Vec<RawPeer>,
+}
+
+/// `[[bgp.peer]]`.
+#[derive(Debug)]
+pub(crate) struct RawPeer {
+    pub(crate) name: Option<At<Name>>,
+    pub(crate) address: Option<At<IpAddr>>,
+    pub(crate) remote_as: Option<At<Asn>>,
+    pub(crate) port: u16,
+    pub(crate) local_address: At<Option<IpAddr>>,
+    pub(crate) passive: At<bool>,
+    /// Empty: the families of the configured VIPs.
+    pub(crate) families: List<Family>,
+    pub(crate) next_hop: At<Option<IpAddr>>,
+    /// `None`: that of `[bgp]`.
+    pub(crate) hold_time: Option<At<HoldTime>>,
+    pub(crate) multihop: u8,
+    pub(crate) ttl_security: bool,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) place: Place,
+}
+
+impl RawBgp {
+    pub(crate) fn read(mut bgp: Table<'_, '_>) -> Self {
+        let peers = read_each(&mut bgp, "peer", &schema::PEER, RawPeer::read);
+        let local_as =
+            if peers.is_empty() { bgp.optional("local_as", asn) } else { bgp.required("local_as", asn) };
+        let router_id = bgp.required("router_id", router_id);
+        RawBgp {
+            local_as,
+            router_id,
+            listen: bgp.list("listen", listen_address),
+            connect_retry: bgp
+                .value("connect_retry", duration(10 * MILLISECOND..=HOUR), Duration::from_secs(5))
+                .value,
+            hold_time: bgp.value("hold_time", hold_time, HoldTime::NINE_SECONDS),
+            peers,
+        }
+    }
+}
+
+impl RawPeer {
+    fn read(mut peer: Table<'_, '_>) -> Self {
+        RawPeer {
+            name: peer.required("name", name),
+            address: peer.required("address", host_address),
+            remote_as: peer.required("remote_as", asn),
+            port: peer.value("port", integer(1..=u16::MAX), 179).value,
+            local_address: peer.value("local_address", or_empty(host_address), None),
+            passive: peer.value("passive", boolean, false),
+            families: peer.list("families", choice(FAMILIES)),
+            next_hop: peer.value("next_hop", or_empty(host_address), None),
+            hold_time: peer.optional("hold_time", hold_time),
+            multihop: peer.value("multihop", integer(1..=u8::MAX), 1).value,
+            ttl_security: peer.value("ttl_security", boolean, false).value,
+            password_file: peer.value("password_file", or_empty(password_file), None).value,
+            place: peer.place,
+        }
+    }
+}
+
+const FAMILIES: &[(&str, Option<Family>)] = &[("ipv4", Some(Family::Ipv4)), ("ipv6", Some(Family::Ipv6))];
+
+pub(super) fn name(value: &DeValue<'_>) -> Result<Name, Refused> {
+    typed(Name::new, "a name of 1..64 letters, digits or . _ : [ ] - %")(value)
+}
+
+fn asn(value: &DeValue<'_>) -> Result<Asn, Refused> {
+    Ok(Asn::new(integer(1..=u32::MAX)(value)?)?)
+}
+
+fn router_id(value: &DeValue<'_>) -> Result<RouterId, Refused> {
+    const EXPECTED: &str = "an IPv4 address other than 0.0.0.0, in quotes";
+    let address = value.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
+    Ok(RouterId::new(address.ok_or_else(|| Refused::expected(EXPECTED))?)?)
+}
+
+fn hold_time(value: &DeValue<'_>) -> Result<HoldTime, Refused> {
+    let written = duration(Duration::ZERO..=Duration::from_secs(65_535))(value)?;
+    if written.subsec_millis() != 0 {
+        return Err(Refused::expected("whole seconds: 0s or 3s..65535s (RFC 4271 §4.2)"));
+    }
+    Ok(HoldTime::from_secs(written.as_secs())?)
+}
+
+fn password_file(value: &DeValue<'_>) -> Result<PathBuf, Refused> {
+    let file = path(value)?;
+    if PEER_PASSWORD_BUILT { Ok(file) } else { Err(not_supported_yet("TCP-MD5", "no `password_file`")) }
+}

@@ -1,0 +1,223 @@
+//! Every key of the file, by table: what the reader knows, and what it knows to be not built yet.
+//!
+//! This is the one list that unknown keys are judged by and that `docs/configuration.md` is tested against. Types,
+//! limits and defaults are where a key is read (`raw/`).
+
+/// A table of the file and its keys.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// As an operator writes it: `[service.check]`, `[[vip]]`.
+    pub(crate) header: &'static str,
+    pub(crate) keys: &'static [Key],
+}
+
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) support: Support,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Support {
+    Built,
+    /// Not built yet: only this value, in TOML, is accepted, because it is what is done anyway. For a table any part of it.
+    Only(&'static str),
+}
+
+const fn built(name: &'static str) -> Key {
+    Key { name, support: Support::Built }
+}
+
+const fn only(name: &'static str, value: &'static str) -> Key {
+    Key { name, support: Support::Only(value) }
+}
+
+pub(crate) static ROOT: Section = Section {
+    header: "the top level",
+    keys: &[built("contrail"), built("global"), built("admin"), built("bgp"), built("vip"), built("service")],
+};
+
+pub(crate) static CONTRAIL: Section = Section {
+    header: "[contrail]",
+    keys: &[
+        built("vip"),
+        built("controller_nodes"),
+        built("analytics_nodes"),
+        built("api_port"),
+        built("discovery_port"),
+        built("analytics_port"),
+    ],
+};
+
+pub(crate) static GLOBAL: Section = Section {
+    header: "[global]",
+    keys: &[
+        built("threads"),
+        built("max_connections"),
+        built("drain_timeout"),
+        only("state_file", r#""""#),
+        built("log"),
+    ],
+};
+
+pub(crate) static LOG: Section = Section {
+    header: "[global.log]",
+    keys: &[built("level"), built("format"), built("target"), built("access")],
+};
+
+pub(crate) static ADMIN: Section = Section {
+    header: "[admin]",
+    keys: &[built("socket"), built("listen"), built("user"), built("password_file")],
+};
+
+pub(crate) static BGP: Section = Section {
+    header: "[bgp]",
+    keys: &[
+        built("local_as"),
+        built("router_id"),
+        built("listen"),
+        built("hold_time"),
+        built("connect_retry"),
+        built("peer"),
+    ],
+};
+
+pub(crate) static PEER: Section = Section {
+    header: "[[bgp.peer]]",
+    keys: &[
+        built("name"),
+        built("address"),
+        built("remote_as"),
+        built("port"),
+        built("local_address"),
+        built("passive"),
+        built("password_file"),
+        built("ttl_security"),
+        built("multihop"),
+        built("families"),
+        built("next_hop"),
+        built("hold_time"),
+        only("bfd", r#"{ enabled = false, min_tx = "300ms", min_rx = "300ms", multiplier = 3 }"#),
+    ],
+};
+
+pub(crate) static VIP: Section = Section {
+    header: "[[vip]]",
+    keys: &[
+        built("address"),
+        built("interface"),
+        built("announce"),
+        built("degraded"),
+        built("on_short"),
+        built("on_all_down"),
+        built("announce_delay"),
+        built("peers"),
+    ],
+};
+
+pub(crate) static ANNOUNCE: Section = Section {
+    header: "[vip.announce]",
+    keys: &[
+        built("med"),
+        built("local_pref"),
+        built("prepend"),
+        built("communities"),
+        built("large_communities"),
+    ],
+};
+
+pub(crate) static DEGRADED: Section =
+    Section { header: "[vip.degraded]", keys: &[built("med"), built("local_pref"), built("prepend")] };
+
+pub(crate) static SERVICE: Section = Section {
+    header: "[[service]]",
+    keys: &[
+        built("name"),
+        built("vip"),
+        built("ports"),
+        built("listen"),
+        built("required"),
+        built("min_healthy"),
+        built("balance"),
+        only("max_connections", "0"),
+        only("client_limits", r#"{ connections = 0, rate = "0/s" }"#),
+        only("source_address", r#""""#),
+        built("tcp_keepalive"),
+        built("linger"),
+        built("send_proxy"),
+        built("accept_proxy"),
+        only("trusted_proxies", "[]"),
+        only("allow", "[]"),
+        only("deny", "[]"),
+        built("timeouts"),
+        built("retries"),
+        only(
+            "tls",
+            r#"{ certificate = "", key = "", key_password_file = "", client_ca = "", client_auth = "none", min_version = "1.2" }"#,
+        ),
+        only("sni_routes", "{}"),
+        only(
+            "backend_tls",
+            r#"{ enabled = false, ca = "", server_name = "", verify = true, certificate = "", key = "" }"#,
+        ),
+        built("check"),
+        built("passive"),
+        only("slow_start", r#""0s""#),
+        built("on_down"),
+        built("backend"),
+    ],
+};
+
+pub(crate) static TIMEOUTS: Section = Section {
+    header: "[service.timeouts]",
+    keys: &[
+        built("connect"),
+        built("client"),
+        built("server"),
+        built("client_fin"),
+        built("server_fin"),
+        only("queue", r#""5s""#),
+    ],
+};
+
+pub(crate) static CHECK: Section = Section {
+    header: "[service.check]",
+    keys: &[
+        built("kind"),
+        built("interval"),
+        only("fast_interval", r#""""#),
+        only("down_interval", r#""""#),
+        built("timeout"),
+        built("rise"),
+        built("fall"),
+        built("port"),
+        built("path"),
+        built("host"),
+        built("method"),
+        built("expect_status"),
+        built("expect_body"),
+        only("send", r#""""#),
+        only("expect", r#""""#),
+    ],
+};
+
+pub(crate) static PASSIVE: Section =
+    Section { header: "[service.passive]", keys: &[built("enabled"), built("failures"), built("window")] };
+
+pub(crate) static BACKEND: Section = Section {
+    header: "[[service.backend]]",
+    keys: &[
+        built("name"),
+        built("address"),
+        built("weight"),
+        only("max_connections", "0"),
+        built("backup"),
+        built("disabled"),
+    ],
+};
+
+/// All of them, in the order of the reference.
+pub(crate) static SECTIONS: [&Section; 15] = [
+    &ROOT, &CONTRAIL, &GLOBAL, &LOG, &ADMIN, &BGP, &PEER, &VIP, &ANNOUNCE, &DEGRADED, &SERVICE, &TIMEOUTS,
+    &CHECK, &PASSIVE, &BACKEND,
+];
