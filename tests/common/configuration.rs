@@ -28,7 +28,14 @@ pub fn service(name: &str, listen: &[SocketAddr], keys: &str, backends: &[&Backe
 
 /// A service on a port of a VIP.
 pub fn vip_service(name: &str, vip: IpAddr, port: u16, keys: &str, backends: &[&Backend]) -> String {
-    format!("[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nports = [{port}]\n{keys}{}", servers(backends))
+    service_on_vips(name, &[vip], port, keys, backends)
+}
+
+/// A service on the same port of several VIPs.
+pub fn service_on_vips(name: &str, vips: &[IpAddr], port: u16, keys: &str, backends: &[&Backend]) -> String {
+    let vips: Vec<_> = vips.iter().map(|vip| format!("\"{vip}\"")).collect();
+    let head = format!("[[service]]\nname = \"{name}\"\nvip = [{}]\nports = [{port}]\n", vips.join(", "));
+    head + keys + &servers(backends)
 }
 
 /// A VIP that is on the host already. `keys` are further lines of the table.

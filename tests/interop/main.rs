@@ -1,0 +1,20 @@
+//! Interop tests: the real binary, real BIRD 2 and real FRR, each in a network namespace of its own.
+//!
+//! They need root and the Debian packages `bird2` and `frr`. Without root they say so in one line and count as skipped;
+//! with root, a router that is not installed is named and its tests count as skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in the functions its tests share as well"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test measures real time; it never sleeps")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod harness;
+mod lab;
+mod netns;
+mod router;
+mod scenarios;
