@@ -4,11 +4,22 @@
 //! and its connections. Desired routes come in over a `watch` (last value wins), events go out over a bounded `mpsc`
 //! whose overflow is counted.
 
+mod announcer;
+mod connection;
+mod fsm;
+mod listener;
+mod observer;
 pub mod pack;
+mod peer_task;
 mod rib;
+mod roster;
 mod route;
+mod session;
+mod sockopt;
 mod speaker;
 mod status;
+mod supervisor;
+mod transport;
 pub mod wire;
 
 pub use route::{Attributes, Route, RouteSet};

@@ -9,6 +9,8 @@ use config::{Asn, Family, Name, RouterId};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::wire::MessageKind;
+
 /// The states of RFC 4271 §8.2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum PeerState {
@@ -94,6 +96,18 @@ pub struct MessageCounts {
     pub route_refresh: u64,
 }
 
+impl MessageCounts {
+    pub(crate) fn count(&mut self, kind: MessageKind) {
+        *match kind {
+            MessageKind::Open => &mut self.open,
+            MessageKind::Update => &mut self.update,
+            MessageKind::Notification => &mut self.notification,
+            MessageKind::Keepalive => &mut self.keepalive,
+            MessageKind::RouteRefresh => &mut self.route_refresh,
+        } += 1;
+    }
+}
+
 /// A desired route that this peer cannot be told, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unannounced {
@@ -125,7 +139,7 @@ pub struct PeerStatus {
     pub remote_address: Option<SocketAddr>,
     pub messages_in: MessageCounts,
     pub messages_out: MessageCounts,
-    /// Routes of the newest decision meant for this peer that it can be told.
+    /// While Established: routes of the newest decision for this peer that it can be told.
     pub routes_desired: usize,
     /// Routes the peer holds from us once it has read everything we wrote.
     pub routes_sent: usize,
@@ -151,6 +165,55 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// Events that found the receiver's queue full.
     pub events_dropped: u64,
+}
+
+impl PeerStatus {
+    /// Configured, and nothing has happened yet.
+    pub(crate) fn new(peer: &config::Peer, now: Instant) -> Self {
+        PeerStatus {
+            name: peer.name.clone(),
+            address: peer.address,
+            port: peer.port,
+            passive: peer.passive,
+            remote_as: peer.remote_as,
+            state: PeerState::Idle,
+            since: now,
+            last_error: None,
+            last_sent: None,
+            last_received: None,
+            negotiated: None,
+            local_address: None,
+            remote_address: None,
+            messages_in: MessageCounts::default(),
+            messages_out: MessageCounts::default(),
+            routes_desired: 0,
+            routes_sent: 0,
+            routes_acknowledged: 0,
+            unannounced: Vec::new(),
+            version_sent: 0,
+            version_acknowledged: 0,
+            prefixes_dropped: 0,
+            updates_malformed: 0,
+            connection_attempts: 0,
+            connections_refused: 0,
+            established: 0,
+            flaps: 0,
+            events_dropped: 0,
+        }
+    }
+
+    /// Forgets what was true of the session only.
+    pub(crate) fn session_ended(&mut self) {
+        self.negotiated = None;
+        self.local_address = None;
+        self.remote_address = None;
+        self.routes_desired = 0;
+        self.routes_sent = 0;
+        self.routes_acknowledged = 0;
+        self.unannounced.clear();
+        self.version_sent = 0;
+        self.version_acknowledged = 0;
+    }
 }
 
 /// What happened to a peer, in order per peer.

@@ -1,0 +1,1 @@
+//! The machine against hand-made events.

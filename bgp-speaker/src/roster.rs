@@ -1,0 +1,150 @@
+//! The configured peers and the handles of their tasks.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use config::{Asn, RouterId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::fsm::Params;
+use crate::observer::Observer;
+use crate::peer_task::{Blueprint, Command, PeerTask};
+use crate::route::RouteSet;
+use crate::status::{PeerEvent, PeerState, PeerStatus};
+use crate::supervisor::supervise;
+use crate::transport::Endpoint;
+use crate::wire::Notification;
+
+/// Commands waiting for one peer's task, connections to be taken included.
+const COMMAND_QUEUE: usize = 16;
+
+/// Everything of the configuration that a session depends on: equal means untouched by a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) local_as: Asn,
+    pub(crate) router_id: RouterId,
+    pub(crate) peer: config::Peer,
+}
+
+/// What all peers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) seed: u64,
+    pub(crate) desired: watch::Sender<Arc<RouteSet>>,
+    pub(crate) events: mpsc::Sender<PeerEvent>,
+}
+
+/// One peer's task from outside.
+#[derive(Debug)]
+pub(crate) struct PeerHandle {
+    pub(crate) settings: Settings,
+    commands: mpsc::Sender<Command>,
+    observer: Observer,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PeerHandle {
+    /// Starts the peer's task on the current runtime.
+    pub(crate) fn spawn(
+        settings: Settings,
+        connect_retry: Duration,
+        shared: &Shared,
+        now: Instant,
+    ) -> Arc<Self> {
+        let observer = Observer::new(PeerStatus::new(&settings.peer, now), shared.events.clone());
+        let params = Params {
+            local_as: settings.local_as,
+            router_id: settings.router_id,
+            remote_as: settings.peer.remote_as,
+            hold_time: settings.peer.hold_time,
+            families: settings.peer.families.clone(),
+            passive: settings.peer.passive,
+            connect_retry,
+        };
+        let blueprint = Blueprint {
+            endpoint: Endpoint::of(&settings.peer, params.internal()),
+            next_hop: settings.peer.next_hop,
+            seed: shared.seed ^ fingerprint(settings.peer.name.as_str()),
+            desired: shared.desired.subscribe(),
+            observer: observer.clone(),
+            params,
+        };
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let task = tokio::spawn(run(blueprint, receiver));
+        Arc::new(PeerHandle { settings, commands, observer, task: Mutex::new(Some(task)) })
+    }
+
+    /// An error: its queue is full, or its task is gone.
+    pub(crate) fn command(&self, command: Command) -> Result<(), ()> {
+        self.commands.try_send(command).map_err(|_| ())
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Ends the session with `notification` and waits until the task is gone; at `deadline` it is ended.
+    pub(crate) async fn stop(&self, notification: Notification, deadline: Instant) {
+        let task = lock(&self.task).take();
+        let Some(mut task) = task else { return };
+        let ended = async {
+            // An error: the task is gone already.
+            let _ = self.commands.send(Command::Stop(notification)).await;
+            (&mut task).await
+        };
+        if tokio::time::timeout_at(deadline.into(), ended).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// The supervised task. The receiver outlives a task that panics, so that the handle keeps working.
+async fn run(blueprint: Blueprint, commands: mpsc::Receiver<Command>) {
+    let observer = blueprint.observer.clone();
+    let commands = Arc::new(tokio::sync::Mutex::new(commands));
+    let make = || {
+        let (blueprint, commands) = (blueprint.clone(), commands.clone());
+        async move { PeerTask::new(blueprint, &mut *commands.lock().await).run().await }
+    };
+    let failed = |text: String| {
+        tracing::error!(peer = %observer.name(), text, "the peer's task died");
+        observer.update(|status| {
+            status.state = PeerState::Idle;
+            status.session_ended();
+        });
+        observer.emit(PeerEvent::TaskFailed { peer: observer.name().clone(), text });
+    };
+    supervise(make, failed).await;
+}
+
+/// FNV-1a: the same jitter for the same name and seed, on every run.
+fn fingerprint(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+/// The peers in configuration order.
+#[derive(Debug, Default)]
+pub(crate) struct Roster(Mutex<Arc<Vec<Arc<PeerHandle>>>>);
+
+impl Roster {
+    pub(crate) fn peers(&self) -> Arc<Vec<Arc<PeerHandle>>> {
+        lock(&self.0).clone()
+    }
+
+    pub(crate) fn replace(&self, peers: Vec<Arc<PeerHandle>>) {
+        *lock(&self.0) = Arc::new(peers);
+    }
+
+    pub(crate) fn by_address(&self, address: IpAddr) -> Option<Arc<PeerHandle>> {
+        self.peers().iter().find(|peer| peer.settings.peer.address == address).cloned()
+    }
+}
+
+/// What these locks guard is replaced whole, so a panic elsewhere leaves it sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,96 @@
+//! TCP as BGP wants it: dialling, listening and every socket option. Owns no state and decides nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::sockopt;
+
+/// DSCP CS6 (network control) in the place of the former TOS octet.
+const CS6: u32 = 48 << 2;
+const MAX_TTL: u8 = 255;
+const BACKLOG: i32 = 64;
+
+/// How one peer's connections are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) remote: SocketAddr,
+    /// `None`: what the kernel picks.
+    pub(crate) local: Option<IpAddr>,
+    /// `None`: the system's own (iBGP).
+    pub(crate) ttl: Option<u8>,
+    /// GTSM: the smallest TTL that is let in.
+    pub(crate) min_ttl: Option<u8>,
+    /// How long sent octets may stay unacknowledged before the kernel gives the connection up.
+    pub(crate) user_timeout: Duration,
+}
+
+impl Endpoint {
+    pub(crate) fn of(peer: &config::Peer, internal: bool) -> Self {
+        const WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
+        let (ttl, min_ttl) = match (peer.ttl_security, internal) {
+            (true, _) => (Some(MAX_TTL), Some(MAX_TTL.saturating_sub(peer.multihop.saturating_sub(1)))),
+            (false, true) => (None, None),
+            (false, false) => (Some(peer.multihop), None),
+        };
+        Endpoint {
+            remote: SocketAddr::new(peer.address, peer.port),
+            local: peer.local_address,
+            ttl,
+            min_ttl,
+            user_timeout: peer.hold_time.as_duration().unwrap_or(WITHOUT_HOLD_TIME),
+        }
+    }
+
+    /// Dials; ends only with the kernel's verdict, the caller has the deadline.
+    pub(crate) async fn dial(self) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(self.remote), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        self.prepare(SockRef::from(&socket))?;
+        if let Some(local) = self.local {
+            socket.bind(&SocketAddr::new(local, 0).into())?;
+        }
+        TcpSocket::from_std_stream(socket.into()).connect(self.remote).await
+    }
+
+    /// Options of a connection in either direction.
+    pub(crate) fn prepare(&self, socket: SockRef<'_>) -> io::Result<()> {
+        let ipv6 = socket.local_addr()?.is_ipv6();
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        if ipv6 {
+            socket.set_tclass_v6(CS6)?;
+        } else {
+            socket.set_tos_v4(CS6)?;
+        }
+        if let Some(ttl) = self.ttl {
+            set_ttl(&socket, ipv6, ttl)?;
+        }
+        if let Some(ttl) = self.min_ttl {
+            sockopt::set_min_ttl(&*socket, ipv6, ttl)?;
+        }
+        Ok(())
+    }
+}
+
+fn set_ttl(socket: &Socket, ipv6: bool, ttl: u8) -> io::Result<()> {
+    if ipv6 { socket.set_unicast_hops_v6(ttl.into()) } else { socket.set_ttl_v4(ttl.into()) }
+}
+
+/// Listens on exactly `address`: an IPv6 wildcard does not take IPv4.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // The SYN-ACK goes out with the listener's TTL, and a peer with GTSM takes nothing less.
+    set_ttl(&socket, address.is_ipv6(), MAX_TTL)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
