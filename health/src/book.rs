@@ -113,6 +113,10 @@ impl Entry {
         })
     }
 
+    fn is_checked(&self) -> bool {
+        self.target.check.kind != CheckKind::None
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let stale = match self.freshness {
             Freshness::Until(at) => Some(at),
@@ -164,10 +168,8 @@ impl Entry {
             }
         };
         self.state.force(Health::Down);
-        self.trial = match self.target.check.kind {
-            CheckKind::None => Trial::OutUntil(now + self.target.passive.window),
-            CheckKind::Tcp | CheckKind::Http(_) => Trial::None,
-        };
+        self.trial =
+            if self.is_checked() { Trial::None } else { Trial::OutUntil(now + self.target.passive.window) };
         let reason = format!(
             "{} of live traffic in {}, the last: {detail}",
             counted(failures, "failed connect"),
@@ -209,20 +211,19 @@ impl Entry {
     /// Takes over a changed target. The health found out so far holds until the new check says otherwise, by its own
     /// rise and fall, so that changing how a backend is checked never takes it out. Another address is another server.
     fn adopt(&mut self, target: Target, epoch: Epoch, now: Instant) {
-        let was_checked = self.target.check.kind != CheckKind::None;
-        let is_checked = target.check.kind != CheckKind::None;
-        if target.address != self.target.address || (was_checked && !is_checked) {
+        let loses_check = self.is_checked() && target.check.kind == CheckKind::None;
+        if target.address != self.target.address || loses_check {
             *self = Entry::new(target, epoch, now);
             return;
         }
         self.state.force(self.health());
         self.failures.clear();
         self.freshness = Freshness::after(&target.check, now);
-        if is_checked {
-            self.trial = Trial::None;
-        }
         self.epoch = epoch;
         self.target = target;
+        if self.is_checked() {
+            self.trial = Trial::None;
+        }
     }
 }
 
@@ -270,9 +271,9 @@ impl Book {
         self.entries.values().map(|e| (e.target.clone(), e.epoch)).collect()
     }
 
-    /// Takes in a check result. Late ones, of a target that is gone or was replaced, are ignored.
+    /// Takes in a check result. Those of a target that is gone, was replaced or has no active check are ignored.
     pub fn record(&mut self, report: &Report) -> Option<Transition> {
-        let entry = self.entries.get_mut(&report.id).filter(|e| e.epoch == report.epoch)?;
+        let entry = self.entries.get_mut(&report.id).filter(|e| e.epoch == report.epoch && e.is_checked())?;
         entry.last = Some((report.outcome.clone(), report.at));
         entry.observe(report)
     }
@@ -330,3 +331,6 @@ fn counted(n: usize, what: &str) -> String {
 fn seconds(d: Duration) -> String {
     format!("{:.1} s", d.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;

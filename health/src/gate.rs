@@ -139,3 +139,6 @@ impl fmt::Display for VipHealth {
         write!(f, "{words}: {}", names.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests;

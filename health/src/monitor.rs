@@ -80,3 +80,6 @@ async fn run(target: Target, epoch: Epoch, mut schedule: Schedule, reports: mpsc
         schedule.finished(Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests;

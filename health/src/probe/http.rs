@@ -1,6 +1,6 @@
 //! `kind = "http"`: one request on a connection of its own; status and, where asked for, a text in the body decide.
 //!
-//! Bounds: at most [`MAX_HEAD`] octets and [`MAX_HEADERS`] lines of header, [`MAX_BODY`] octets of body, all within the
+//! Bounds: at most [`MAX_HEAD`] octets and hyper's 100 lines of header, [`MAX_BODY`] octets of body, all within the
 //! attempt's timeout. The body is read only if a text is expected in it, and only until the text is found.
 
 use std::pin::pin;
@@ -18,24 +18,25 @@ use super::Attempt;
 use crate::outcome::{Outcome, Verdict};
 
 const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 100;
 const MAX_BODY: usize = 64 * 1024;
 
 pub(super) async fn attempt(attempt: Attempt, check: &HttpCheck) -> Outcome {
     let tried = format!("{} {} from {}", check.method, check.path, attempt.address);
     let request = match request(&attempt, check) {
         Ok(request) => request,
-        Err(e) => return attempt.ended(Verdict::NotMade, &tried, &format!("not made, {e}")),
+        Err(e) => return attempt.ended(Verdict::NotMade, format!("{tried}: not made, {e}")),
     };
     let stream = match attempt.connect().await {
         Ok(stream) => stream,
         Err(outcome) => return outcome,
     };
-    match timeout_at(attempt.deadline(), exchange(TokioIo::new(stream), request, check)).await {
-        Ok(Ok(came_back)) => attempt.ended(Verdict::Passed, &tried, &came_back),
-        Ok(Err(came_back)) => attempt.ended(Verdict::Failed, &tried, &came_back),
-        Err(_) => attempt.timed_out(&tried, "connected, but no complete answer"),
-    }
+    let (verdict, came_back) =
+        match timeout_at(attempt.deadline(), exchange(TokioIo::new(stream), request, check)).await {
+            Ok(Ok(came_back)) => (Verdict::Passed, came_back),
+            Ok(Err(came_back)) => (Verdict::Failed, came_back),
+            Err(_) => return attempt.timed_out(&format!("{tried}: connected, but no complete answer")),
+        };
+    attempt.ended(verdict, format!("{tried}: {came_back} ({})", attempt.took()))
 }
 
 fn request(attempt: &Attempt, check: &HttpCheck) -> hyper::http::Result<Request<Empty<Bytes>>> {
@@ -55,7 +56,7 @@ async fn exchange(
     request: Request<Empty<Bytes>>,
     check: &HttpCheck,
 ) -> Result<String, String> {
-    let handshake = Builder::new().max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).handshake(io).await;
+    let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
     let (sender, connection) = handshake.map_err(|e| in_words(&e))?;
     let mut answer = pin!(answer(sender, request, check));
     tokio::select! {

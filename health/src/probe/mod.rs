@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use config::CheckKind;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
@@ -44,40 +45,49 @@ impl Attempt {
         (self.started + self.timeout).into()
     }
 
-    /// Connects, so that closing resets: no TIME_WAIT and no local port is left behind by a check.
+    /// Connects, so that closing resets: a check leaves no TIME_WAIT behind, and so takes no local port away.
     async fn connect(&self) -> Result<TcpStream, Outcome> {
+        let connect = async {
+            let stream = TcpStream::connect(self.address).await?;
+            // On this host, a closed port in the range of local ports can be connected to itself.
+            if stream.local_addr()? == self.address {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            stream.set_zero_linger()?;
+            Ok(stream)
+        };
         let tried = format!("connect to {}", self.address);
-        match timeout_at(self.deadline(), TcpStream::connect(self.address)).await {
-            Ok(Ok(stream)) => match stream.set_zero_linger() {
-                Ok(()) => Ok(stream),
-                Err(e) => Err(self.ended(Verdict::Failed, &tried, &in_words(&e))),
-            },
-            Ok(Err(e)) if is_ours(&e) => Err(self.ended(Verdict::NotMade, &tried, &in_words(&e))),
-            Ok(Err(e)) => Err(self.ended(Verdict::Failed, &tried, &in_words(&e))),
-            Err(_) => Err(self.timed_out(&tried, "no answer")),
+        match timeout_at(self.deadline(), connect).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(e)) if is_ours(&e) => {
+                Err(self.ended(Verdict::NotMade, format!("{tried}: not made, {}", in_words(&e))))
+            }
+            Ok(Err(e)) => {
+                Err(self.ended(Verdict::Failed, format!("{tried}: {} in {}", in_words(&e), self.took())))
+            }
+            Err(_) => Err(self.timed_out(&format!("{tried}: no answer"))),
         }
     }
 
-    /// `TRIED: CAME_BACK in 0.3 ms`.
-    fn ended(&self, verdict: Verdict, tried: &str, came_back: &str) -> Outcome {
-        let took = self.started.elapsed();
-        let detail = format!("{tried}: {came_back} in {:.1} ms", took.as_secs_f64() * 1000.0);
-        Outcome { verdict, detail, took }
+    fn took(&self) -> String {
+        format!("{:.1} ms", self.started.elapsed().as_secs_f64() * 1000.0)
     }
 
-    /// `TRIED: MISSING within 2s`.
-    fn timed_out(&self, tried: &str, missing: &str) -> Outcome {
-        let detail = format!("{tried}: {missing} within {:?}", self.timeout);
-        Outcome { verdict: Verdict::Failed, detail, took: self.started.elapsed() }
+    fn ended(&self, verdict: Verdict, detail: String) -> Outcome {
+        Outcome { verdict, detail, took: self.started.elapsed() }
+    }
+
+    fn timed_out(&self, detail: &str) -> Outcome {
+        self.ended(Verdict::Failed, format!("{detail} within {:?}", self.timeout))
     }
 }
 
 /// Whether an error is about this host's resources and so says nothing about the backend.
 fn is_ours(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOBUFS: std has no kind of its own for these.
-    const OURS: [i32; 3] = [24, 23, 105];
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
-        || error.raw_os_error().is_some_and(|code| OURS.contains(&code))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 fn in_words(error: &io::Error) -> String {
@@ -87,8 +97,10 @@ fn in_words(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable => "host unreachable".into(),
         io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
         io::ErrorKind::TimedOut => "timed out".into(),
-        io::ErrorKind::AddrNotAvailable => "not made, no local address or port left".into(),
-        _ if is_ours(error) => format!("not made, {error}"),
+        io::ErrorKind::AddrNotAvailable => "no local address or port is left".into(),
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@ use crate::outcome::{Outcome, Verdict};
 
 pub(super) async fn attempt(attempt: Attempt) -> Outcome {
     match attempt.connect().await {
-        Ok(_stream) => attempt.ended(Verdict::Passed, &format!("connect to {}", attempt.address), "accepted"),
+        Ok(_stream) => {
+            let detail = format!("connect to {}: accepted in {}", attempt.address, attempt.took());
+            attempt.ended(Verdict::Passed, detail)
+        }
         Err(outcome) => outcome,
     }
 }

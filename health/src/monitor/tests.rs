@@ -1,0 +1,101 @@
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+use crate::book::Book;
+use crate::outcome::Verdict;
+use crate::testing::{id, target};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn every(interval: Duration, backend: &str, address: SocketAddr) -> Target {
+    let mut target = target(backend, address, CheckKind::Tcp);
+    target.check.interval = interval;
+    target
+}
+
+/// A backend that accepts for as long as the runtime lives.
+async fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    address
+}
+
+#[tokio::test]
+async fn every_target_is_checked_at_once_and_again_and_again() {
+    let address = backend().await;
+    let (reports, mut incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::new(1, reports);
+    let interval = Duration::from_millis(20);
+    let targets = [every(interval, "a", address), every(interval, "b", address)];
+    monitor.apply(&Book::new().reconcile(&targets, Instant::now()));
+    let mut seen = std::collections::HashMap::<BackendId, u32>::new();
+    while seen.len() < 2 || seen.values().any(|&n| n < 5) {
+        let report = timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+        assert_eq!(report.outcome.verdict, Verdict::Passed, "{}", report.outcome.detail);
+        *seen.entry(report.id).or_default() += 1;
+    }
+}
+
+#[tokio::test]
+async fn applying_again_leaves_unchanged_targets_running_and_replaces_changed_ones() {
+    let address = backend().await;
+    let (reports, _incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::new(1, reports);
+    let (mut book, minute) = (Book::new(), Duration::from_secs(60));
+    let before =
+        [every(minute, "same", address), every(minute, "changed", address), every(minute, "gone", address)];
+    monitor.apply(&book.reconcile(&before, Instant::now()));
+    let task = |monitor: &Monitor, name: &str| monitor.running[&id(name)].task.id();
+    let (same, changed) = (task(&monitor, "same"), task(&monitor, "changed"));
+
+    let after = [every(minute, "same", address), every(minute * 2, "changed", address)];
+    monitor.apply(&book.reconcile(&after, Instant::now()));
+    assert_eq!(task(&monitor, "same"), same);
+    assert_ne!(task(&monitor, "changed"), changed);
+    let running: HashSet<_> = monitor.running.keys().cloned().collect();
+    assert_eq!(running, HashSet::from([id("same"), id("changed")]));
+}
+
+#[tokio::test]
+async fn a_target_without_an_active_check_is_left_alone() {
+    let (reports, _incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::new(1, reports);
+    let unchecked = target("a", backend().await, CheckKind::None);
+    monitor.apply(&Book::new().reconcile(&[unchecked], Instant::now()));
+    assert!(monitor.running.is_empty());
+}
+
+#[tokio::test]
+async fn a_stopped_monitor_leaves_no_task_behind() {
+    // Nobody accepts: the attempt is in flight when it is stopped.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (reports, mut incoming) = mpsc::channel(1);
+    let mut monitor = Monitor::new(1, reports);
+    let busy = every(Duration::from_millis(1), "a", listener.local_addr().unwrap());
+    monitor.apply(&Book::new().reconcile(&[busy], Instant::now()));
+    timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+    monitor.stop();
+    drop(monitor);
+    while timeout(SOON, incoming.recv()).await.expect("every task has let go of the channel").is_some() {}
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_reports_slows_the_checks_and_loses_none() {
+    let address = backend().await;
+    let (reports, mut incoming) = mpsc::channel(1);
+    let mut monitor = Monitor::new(1, reports);
+    monitor.apply(&Book::new().reconcile(&[every(Duration::from_millis(1), "a", address)], Instant::now()));
+    let mut last = None;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        let report = timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+        assert!(last.is_none_or(|last| report.at >= last));
+        last = Some(report.at);
+    }
+}
