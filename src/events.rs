@@ -27,7 +27,6 @@ impl fmt::Display for EventId {
 /// What kind of thing happened: the closed set that logs and tests match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    Started,
     ConfigurationApplied,
     BackendUp,
     BackendDown,
@@ -36,7 +35,6 @@ pub enum EventKind {
     PlaneStalled,
     PlaneTurning,
     VipChanged,
-    RoutesDecided,
     UpdateSent,
     UpdateAcknowledged,
     PeerUp,
@@ -48,7 +46,6 @@ pub enum EventKind {
 impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
-            EventKind::Started => "started",
             EventKind::ConfigurationApplied => "configuration_applied",
             EventKind::BackendUp => "backend_up",
             EventKind::BackendDown => "backend_down",
@@ -57,7 +54,6 @@ impl EventKind {
             EventKind::PlaneStalled => "plane_stalled",
             EventKind::PlaneTurning => "plane_turning",
             EventKind::VipChanged => "vip_changed",
-            EventKind::RoutesDecided => "routes_decided",
             EventKind::UpdateSent => "update_sent",
             EventKind::UpdateAcknowledged => "update_acknowledged",
             EventKind::PeerUp => "peer_up",
@@ -74,13 +70,11 @@ impl EventKind {
             | EventKind::ServiceShort
             | EventKind::PlaneStalled
             | EventKind::PeerDown => true,
-            EventKind::Started
-            | EventKind::ConfigurationApplied
+            EventKind::ConfigurationApplied
             | EventKind::BackendUp
             | EventKind::ServiceWhole
             | EventKind::PlaneTurning
             | EventKind::VipChanged
-            | EventKind::RoutesDecided
             | EventKind::UpdateSent
             | EventKind::UpdateAcknowledged
             | EventKind::PeerUp
@@ -187,7 +181,7 @@ mod tests {
     #[test]
     fn a_full_ring_forgets_the_oldest_and_still_finds_the_newest() {
         let (mut journal, t0) = (Journal::default(), origin());
-        let first = journal.record(t0, EventKind::Started, "", "", EventId::NONE);
+        let first = journal.record(t0, EventKind::ConfigurationApplied, "", "", EventId::NONE);
         let mut last = first;
         for _ in 0..CAPACITY {
             last = journal.record(t0, EventKind::PeerNote, "", "", first);

@@ -1,1 +1,265 @@
+//! The steering core fed by hand: no socket, no clock, no runtime.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::{BackendId, Config, Name};
+use health::{Epoch, Outcome, Report, Target, Verdict};
+use lb_core::Eligible;
+
+use super::{Effects, STALL_BOUND, Steer};
+use crate::events::{EventId, EventKind};
+use crate::vip::life_cycle::{Desire, Input, Phase};
+
+const VIP: &str = "10.84.13.100";
+
+fn configuration(more: &str) -> Arc<Config> {
+    let text = format!(
+        r#"
+[bgp]
+local_as = 64512
+router_id = "10.84.14.11"
+[[bgp.peer]]
+name = "tor-a"
+address = "10.84.14.254"
+remote_as = 64500
+[[vip]]
+address = "{VIP}"
+announce_delay = "5s"
+[[service]]
+name = "api"
+vip = "{VIP}"
+ports = [8082]
+check = {{ kind = "tcp", rise = 1, fall = 1 }}
+[[service.backend]]
+name = "a"
+address = "10.84.14.1:8082"
+[[service.backend]]
+name = "b"
+address = "10.84.14.2:8082"
+{more}
+"#
+    );
+    match config::parse(&text, "test") {
+        Ok(loaded) => Arc::new(loaded.config),
+        Err(problems) => panic!("{}", problems.render(false)),
+    }
+}
+
+/// The core with its inputs, and a clock that moves only when told to.
+struct Bench {
+    steer: Steer,
+    now: Instant,
+    checks: Vec<(Target, Epoch)>,
+}
+
+impl Bench {
+    fn start(config: &Arc<Config>) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+        let now = Instant::now();
+        let mut steer = Steer::new(now);
+        let checks = steer.configure(Arc::clone(config), "test", now);
+        let mut bench = Bench { steer, now, checks };
+        bench.vip(Input::AddressReady);
+        bench.vip(Input::ListenersReady);
+        bench
+    }
+
+    fn vip(&mut self, input: Input) {
+        self.steer.vip(address(), input, "test", self.now);
+    }
+
+    fn result(&mut self, backend: &str, verdict: Verdict) -> Effects {
+        let id = id(backend);
+        let epoch = self.checks.iter().find(|(t, _)| t.id == id).map(|(_, e)| *e).unwrap();
+        let outcome = Outcome { verdict, detail: "test".into(), took: Duration::ZERO };
+        self.steer.report(&Report { id, epoch, outcome, at: self.now }, self.now);
+        self.steer.take_effects()
+    }
+
+    fn pass(&mut self, time: Duration) -> Effects {
+        self.now += time;
+        self.steer.handle_timeout(self.now);
+        self.steer.take_effects()
+    }
+
+    fn desire(&self) -> Desire {
+        self.steer.view(self.now).vips[&address()].desire
+    }
+
+    fn announced(config: &Arc<Config>) -> Self {
+        let mut bench = Bench::start(config);
+        for (target, _) in bench.checks.clone() {
+            bench.result(target.id.backend.as_str(), Verdict::Passed);
+        }
+        bench.pass(Duration::from_secs(5));
+        assert_eq!(bench.desire(), Desire::Normal);
+        bench
+    }
+}
+
+fn address() -> IpAddr {
+    VIP.parse().unwrap()
+}
+
+fn id(backend: &str) -> BackendId {
+    BackendId { service: Name::new("api").unwrap(), backend: Name::new(backend).unwrap() }
+}
+
+#[test]
+fn nothing_is_announced_and_nothing_eligible_before_the_first_check() {
+    let mut bench = Bench::start(&configuration(""));
+    let effects = bench.steer.take_effects();
+    assert!(effects.desired.is_none());
+    assert!(effects.eligible.iter().all(|(_, eligible)| *eligible == Eligible::No));
+    assert!(bench.pass(Duration::from_secs(3)).desired.is_none());
+}
+
+#[test]
+fn a_passed_check_makes_eligible_at_once_and_announces_after_the_delay() {
+    let mut bench = Bench::start(&configuration(""));
+    let effects = bench.result("a", Verdict::Passed);
+    assert!(effects.eligible.contains(&(id("a"), Eligible::Yes)));
+    bench.result("b", Verdict::Failed);
+    assert!(bench.pass(Duration::from_millis(4_999)).desired.is_none());
+    let routes = bench.pass(Duration::from_millis(1)).desired.unwrap();
+    assert_eq!(routes.routes.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.84.13.100/32"]);
+    assert_eq!(routes.decided, bench.now);
+}
+
+#[test]
+fn the_last_backend_down_withdraws_in_the_same_step_and_names_the_chain_of_causes() {
+    let mut bench = Bench::announced(&configuration(""));
+    assert!(bench.result("a", Verdict::Failed).desired.is_none());
+    let effects = bench.result("b", Verdict::Failed);
+    let routes = effects.desired.unwrap();
+    assert!(routes.routes.is_empty());
+    let kinds: Vec<EventKind> = effects.events.iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, [EventKind::BackendDown, EventKind::ServiceShort, EventKind::VipChanged]);
+    let [down, short, vip] = effects.events.as_slice() else { panic!("{kinds:?}") };
+    assert_eq!((short.cause, vip.cause, EventId(routes.cause)), (down.id, short.id, vip.id));
+}
+
+#[test]
+fn an_equal_verdict_makes_no_new_decision() {
+    let mut bench = Bench::announced(&configuration(""));
+    for _ in 0..10 {
+        let effects = bench.result("a", Verdict::Passed);
+        assert!(effects.desired.is_none() && effects.eligible.is_empty() && effects.events.is_empty());
+    }
+}
+
+#[test]
+fn a_checker_that_hangs_withdraws() {
+    let mut bench = Bench::announced(&configuration(""));
+    let effects = bench.pass(Duration::from_secs(60));
+    assert!(effects.desired.unwrap().routes.is_empty());
+}
+
+#[test]
+fn a_data_plane_that_hangs_withdraws_and_is_announced_again_after_the_delay() {
+    let mut bench = Bench::announced(&configuration(""));
+    bench.steer.plane_turned(STALL_BOUND + Duration::from_millis(1), bench.now);
+    assert!(bench.steer.take_effects().desired.unwrap().routes.is_empty());
+    bench.steer.plane_turned(Duration::ZERO, bench.now);
+    assert!(bench.steer.take_effects().desired.is_none());
+    bench.pass(Duration::from_secs(1));
+    bench.result("a", Verdict::Passed); // still fresh when the delay is over
+    assert_eq!(bench.pass(Duration::from_secs(4)).desired.unwrap().routes.len(), 1);
+}
+
+#[test]
+fn failed_connects_of_live_traffic_take_a_backend_out() {
+    let mut bench = Bench::announced(&configuration(""));
+    for _ in 0..3 {
+        bench.steer.connect_failed(&id("a"), "connect to 10.84.14.1:8082: refused", bench.now);
+    }
+    assert_eq!(bench.steer.take_effects().eligible, [(id("a"), Eligible::No)]);
+}
+
+#[test]
+fn a_reload_that_changes_nothing_decides_nothing_about_routes() {
+    let config = configuration("");
+    let mut bench = Bench::announced(&config);
+    bench.checks = bench.steer.configure(config, "again", bench.now);
+    assert!(bench.steer.take_effects().desired.is_none());
+    assert_eq!(bench.desire(), Desire::Normal);
+}
+
+#[test]
+fn a_reload_tells_the_data_plane_every_eligibility_again() {
+    let config = configuration("");
+    let mut bench = Bench::announced(&config);
+    bench.steer.configure(config, "again", bench.now);
+    let told = bench.steer.take_effects().eligible;
+    assert_eq!(told, [(id("a"), Eligible::Yes), (id("b"), Eligible::Yes)]);
+}
+
+#[test]
+fn a_vip_that_is_gone_from_the_file_is_withdrawn_at_once_and_forgotten_when_its_address_is_off() {
+    let mut bench = Bench::announced(&configuration(""));
+    let mut without = (*configuration("")).clone();
+    without.vips.clear();
+    without.services[0].vips.clear();
+    bench.steer.configure(Arc::new(without), "removed", bench.now);
+    let effects = bench.steer.take_effects();
+    assert!(effects.desired.unwrap().routes.is_empty());
+    assert_eq!(effects.entered.last().map(|e| e.phase), Some(Phase::Withdrawn));
+    for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed, Input::AddressGone] {
+        bench.vip(input);
+    }
+    assert!(bench.steer.view(bench.now).vips.is_empty());
+}
+
+#[test]
+fn a_vip_configured_again_while_it_leaves_starts_anew_once_it_has_left() {
+    let config = configuration("");
+    let mut bench = Bench::announced(&config);
+    let mut without = (*config).clone();
+    without.vips.clear();
+    without.services[0].vips.clear();
+    bench.steer.configure(Arc::new(without), "removed", bench.now);
+    bench.steer.configure(config, "added", bench.now);
+    for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed, Input::AddressGone] {
+        bench.vip(input);
+    }
+    assert_eq!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Init));
+}
+
+#[test]
+fn a_drain_withdraws_and_no_good_news_brings_the_route_back() {
+    let mut bench = Bench::announced(&configuration(""));
+    bench.steer.drain("stop", bench.now + Duration::from_secs(30), bench.now);
+    assert!(bench.steer.take_effects().desired.unwrap().routes.is_empty());
+    bench.result("a", Verdict::Passed);
+    assert!(bench.pass(Duration::from_secs(6)).desired.is_none());
+    assert_eq!(bench.desire(), Desire::Withdrawn);
+}
+
+#[test]
+fn a_disabled_backend_is_neither_checked_nor_used_nor_counted() {
+    let more = "[[service.backend]]\nname = \"c\"\naddress = \"10.84.14.3:8082\"\ndisabled = true\n";
+    let bench = Bench::start(&configuration(more));
+    assert!(bench.checks.iter().all(|(t, _)| t.id != id("c")));
+    assert_eq!(bench.checks.len(), 2);
+}
+
+#[test]
+fn short_but_not_all_lost_degrades_with_the_degraded_attributes() {
+    let config = configuration(&format!(
+        "[[service]]\nname = \"disco\"\nvip = \"{VIP}\"\nports = [5998]\n\
+         [[service.backend]]\nname = \"d\"\naddress = \"10.84.14.1:5998\"\n"
+    ));
+    let mut bench = Bench::start(&config);
+    bench.result("a", Verdict::Passed);
+    bench.result("b", Verdict::Passed);
+    let disco = BackendId { service: Name::new("disco").unwrap(), backend: Name::new("d").unwrap() };
+    let epoch = bench.checks.iter().find(|(t, _)| t.id == disco).unwrap().1;
+    let outcome = Outcome { verdict: Verdict::Failed, detail: "refused".into(), took: Duration::ZERO };
+    bench.steer.report(&Report { id: disco, epoch, outcome, at: bench.now }, bench.now);
+    bench.steer.take_effects();
+    let routes = bench.pass(Duration::from_secs(5)).desired.unwrap();
+    let route = routes.routes.values().next().unwrap();
+    assert_eq!((route.attributes.med, route.attributes.prepend, route.attributes.local_pref), (200, 1, 50));
+}
