@@ -27,19 +27,20 @@ pub(crate) fn check(raw: &Raw, findings: &mut Findings) {
     bgp::check(raw, findings);
 }
 
-/// Reports every value that was given before. `what` says what there are two of.
+/// Reports every value that was given before. `what` says what there are two of, `expected` what each should have.
 fn refuse_duplicates<'r, T: Eq + Hash + 'r>(
     items: impl Iterator<Item = &'r At<T>>,
     what: impl Fn(&T) -> String,
+    expected: &str,
     findings: &mut Findings,
 ) {
     let mut first: HashMap<&T, &Place> = HashMap::new();
     for item in items {
         match first.get(&item.value) {
-            Some(place) => findings.push(
-                Finding::error(&item.place, format!("two {}", what(&item.value)))
-                    .related(place, "the first one"),
-            ),
+            Some(place) => {
+                let finding = Finding::error(&item.place, format!("two {}", what(&item.value)));
+                findings.push(finding.related(place, "the first one").expected(expected));
+            }
             None => {
                 first.insert(&item.value, &item.place);
             }

@@ -22,7 +22,7 @@ pub(crate) fn format(duration: Duration) -> String {
     if millis == 0 {
         return "0s".to_owned();
     }
-    let unit = UNITS.into_iter().find(|(_, factor)| millis % u128::from(*factor) == 0);
+    let unit = UNITS.into_iter().find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)));
     let (name, factor) = unit.unwrap_or(("ms", 1));
     format!("{}{name}", millis / u128::from(factor))
 }

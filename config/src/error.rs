@@ -13,17 +13,21 @@ pub enum Severity {
     Warning,
 }
 
-/// A part of a line of the file and the line itself, kept so that a problem can be shown without the file.
+/// A place in a line of the file and the line around it, kept so that a problem can be shown without the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excerpt {
     /// From 1.
     pub(crate) line: usize,
     /// From 1, in characters.
     pub(crate) column: usize,
-    /// In characters, at least 1.
+    /// In characters, at least 1; may reach beyond `text`.
     pub(crate) width: usize,
-    /// The whole line, without its end.
+    /// The line without its end; of a long one a part.
     pub(crate) text: String,
+    /// How many characters of the line are missing in front of `text`.
+    pub(crate) skipped: usize,
+    /// Whether some are missing behind it.
+    pub(crate) is_cut: bool,
 }
 
 /// Another place that a problem is about: the first of two equal names, say.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::error::{Excerpt, Problem, Problems, Related, Severity};
+use crate::error::{Problem, Problems, Related, Severity};
 use crate::source::Source;
 
 /// Where in the file something is, and under which key path.
@@ -77,19 +77,9 @@ impl Finding {
             message: self.message,
             expected: self.expected,
             help: self.help,
-            excerpt: Some(excerpt(source, &self.place.span)),
-            related: self.related.map(|(span, message)| Related { excerpt: excerpt(source, &span), message }),
+            excerpt: Some(source.excerpt(&self.place.span)),
+            related: self.related.map(|(span, message)| Related { excerpt: source.excerpt(&span), message }),
         }
-    }
-}
-
-fn excerpt(source: &Source<'_>, span: &Range<usize>) -> Excerpt {
-    let at = source.position(span.start);
-    Excerpt {
-        line: at.line,
-        column: at.column,
-        width: source.width(span),
-        text: source.line(at.line - 1).to_owned(),
     }
 }
 

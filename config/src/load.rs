@@ -66,8 +66,18 @@ pub fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
 fn syntax_error(error: &toml::de::Error, text: &str) -> Finding {
     let span = error.span().unwrap_or(text.len()..text.len());
     let place = Place { span, key: String::new() };
+    let is_empty = place.span.is_empty();
     let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
-    let finding = Finding::error(&place, format!("not TOML: {message}"));
-    // The parser's way to say that the value should have ended.
-    if matches!(expected, "" | "nothing") { finding } else { finding.expected(expected) }
+    let finding = |message| Finding::error(&place, format!("not TOML: {message}"));
+    match (message, expected) {
+        ("string values must be quoted", _) if is_empty => {
+            finding("the value is missing").expected("a value")
+        }
+        ("string values must be quoted" | "invalid float", _) => finding(message)
+            .expected("a number, true, false, or a text in quotes")
+            .help("addresses and durations are texts: write them in quotes"),
+        // The parser's way to say that the value should have ended.
+        (_, "" | "nothing") => finding(message),
+        _ => finding(message).expected(expected),
+    }
 }

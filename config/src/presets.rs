@@ -24,6 +24,7 @@ struct Stock<'r> {
     port: u16,
     backend_port: u16,
     nodes: &'r List<IpAddr>,
+    is_wanted: bool,
     /// Idle time-out where it is not the usual one.
     idle: Option<Duration>,
 }
@@ -45,7 +46,7 @@ pub(crate) fn apply(raw: &mut Raw, findings: &mut Findings) {
 
 fn warn_of_even_number(contrail: &RawContrail, findings: &mut Findings) {
     let count = contrail.controllers.items.len();
-    if contrail.controllers.is_complete && count > 0 && count % 2 == 0 {
+    if contrail.controllers.is_complete && count > 0 && count.is_multiple_of(2) {
         let message = format!("an even number of controllers ({count}): ZooKeeper needs a majority");
         findings.push(
             Finding::warning(&contrail.controllers.place, message)
@@ -63,6 +64,7 @@ fn services(contrail: &RawContrail, findings: &mut Findings) -> Vec<RawService> 
             port: API_PORT,
             backend_port: contrail.api_port,
             nodes: controllers,
+            is_wanted: true,
             idle: Some(API_IDLE),
         },
         Stock {
@@ -70,6 +72,7 @@ fn services(contrail: &RawContrail, findings: &mut Findings) -> Vec<RawService> 
             port: DISCOVERY_PORT,
             backend_port: contrail.discovery_port,
             nodes: controllers,
+            is_wanted: true,
             idle: None,
         },
         Stock {
@@ -77,11 +80,11 @@ fn services(contrail: &RawContrail, findings: &mut Findings) -> Vec<RawService> 
             port: ANALYTICS_PORT,
             backend_port: contrail.analytics_port,
             nodes: analytics,
+            is_wanted: analytics.is_given,
             idle: None,
         },
     ];
-    let wanted = all.into_iter().filter(|stock| !stock.nodes.items.is_empty());
-    wanted.map(|stock| service(contrail, &stock, findings)).collect()
+    all.into_iter().filter(|stock| stock.is_wanted).map(|stock| service(contrail, &stock, findings)).collect()
 }
 
 fn service(contrail: &RawContrail, stock: &Stock<'_>, findings: &mut Findings) -> RawService {
@@ -94,7 +97,8 @@ fn service(contrail: &RawContrail, stock: &Stock<'_>, findings: &mut Findings) -
     let backends = stock.nodes.items.iter().map(|node| backend(node, findings)).collect();
     let mut service = RawService::stock(place, findings);
     service.name = Name::new(stock.name).ok().map(|name| At::new(name, place));
-    service.vips = contrail.vips.clone();
+    // If there is none, that has been said.
+    service.vips = List { is_given: true, ..contrail.vips.clone() };
     service.ports = List {
         items: vec![At::new(stock.port, place)],
         is_given: true,

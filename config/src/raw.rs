@@ -123,6 +123,12 @@ fn read_admin(mut admin: Table<'_, '_>) -> RawAdmin {
     let socket = admin.value("socket", socket, Some(default_socket)).value;
     let listen = admin.value("listen", or_empty(listen_address), Some(default_listen));
     let auth = read_auth(&mut admin);
+    if let (Some(address), None) = (listen.value, &auth)
+        && !address.ip().is_loopback()
+    {
+        let finding = Finding::warning(&listen.place, format!("whoever reaches {address} needs no password"));
+        admin.findings.push(finding.expected("a loopback address, or `user` and `password_file`"));
+    }
     RawAdmin { socket, listen, auth }
 }
 

@@ -200,13 +200,13 @@ impl<'a, 'f> Table<'a, 'f> {
     /// Like [`Table::tables`], with at least one element.
     pub(crate) fn required_tables(&mut self, key: &'static str, section: &'static Section) -> Vec<Node<'a>> {
         if !self.has(key) {
-            self.missing(key, section.header);
+            self.missing(key, &format!("at least one {}", section.header));
         }
         if let Some(node) = self.node(key)
             && node.value.as_array().is_some_and(|array| array.is_empty())
         {
             let finding = Finding::error(&node.place, format!("`{key}` is empty"));
-            self.findings.push(finding.expected(section.header));
+            self.findings.push(finding.expected(format!("at least one {}", section.header)));
         }
         self.tables(key, section)
     }
@@ -284,23 +284,25 @@ impl<'a, 'f> Table<'a, 'f> {
     /// Refuses a key that is not built, unless it is set to `only`, which is what is done anyway.
     fn refuse_later(&mut self, node: &Node<'_>, only: &str) {
         let Ok(accepted) = DeValue::parse(only) else { return };
-        if let (DeValue::Table(given), DeValue::Table(accepted)) = (node.value, accepted.get_ref()) {
-            for (name, value) in given.iter() {
-                let is_same =
-                    accepted.get(name.get_ref().as_ref()).is_some_and(|a| same(value.get_ref(), a.get_ref()));
-                if !is_same {
-                    let place = Place { span: value.span(), key: joined(&node.place.key, name.get_ref()) };
-                    self.not_supported_yet(&place, only);
-                }
+        let (DeValue::Table(given), DeValue::Table(accepted)) = (node.value, accepted.get_ref()) else {
+            if !same(node.value, accepted.get_ref()) {
+                self.not_supported_yet(&node.place, Some(only));
             }
-        } else if !same(node.value, accepted.get_ref()) {
-            self.not_supported_yet(&node.place, only);
+            return;
+        };
+        for (name, value) in given.iter() {
+            let accepted = accepted.get(name.get_ref().as_ref()).map(Spanned::get_ref);
+            if !accepted.is_some_and(|accepted| same(value.get_ref(), accepted)) {
+                let place = Place { span: value.span(), key: joined(&node.place.key, name.get_ref()) };
+                self.not_supported_yet(&place, accepted.map(shown).as_deref());
+            }
         }
     }
 
-    fn not_supported_yet(&mut self, place: &Place, only: &str) {
+    fn not_supported_yet(&mut self, place: &Place, only: Option<&str>) {
         let message = format!("`{}` is not supported yet", last_of(&place.key));
-        self.findings.push(Finding::error(place, message).expected(format!("nothing, or {only}")));
+        let expected = only.map_or("nothing".to_owned(), |only| format!("nothing, or {only}"));
+        self.findings.push(Finding::error(place, message).expected(expected));
     }
 }
 

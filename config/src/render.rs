@@ -1,7 +1,7 @@
 //! Problems as text, the way rustc prints them. Pure: problems in, text out.
 //!
 //! A quoted line never breaks the picture: control characters are escaped, tabs become spaces, wide characters count
-//! by their width on a terminal, and a very long line is cut on both sides of what it is quoted for.
+//! by their width on a terminal, and where a long line was cut it says so.
 
 use std::fmt::Write;
 
@@ -9,10 +9,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::error::{Excerpt, Problem, Problems, Severity};
 
-/// Columns of a quoted line; a longer one is cut.
-const QUOTE_WIDTH: usize = 120;
-/// Columns that stay visible in front of the place when a line is cut there.
-const LEAD: usize = 40;
+/// Stands for the rest of a long line.
 const CUT: &str = "...";
 
 /// Control sequences of a terminal, or nothing.
@@ -79,7 +76,8 @@ fn render_problem(out: &mut String, problem: &Problem, paint: &Paint) {
     }
     if let Some(related) = &problem.related {
         if related.excerpt.line != problem.line {
-            push(out, format_args!("{:pad$}{gutter}:::{off} {file}:{}\n", "", related.excerpt.line));
+            let Excerpt { line, column, .. } = related.excerpt;
+            push(out, format_args!("{:pad$}{gutter}:::{off} {file}:{line}:{column}\n", ""));
         }
         quote(out, &related.excerpt, pad, '-', &related.message, (paint.gutter, paint));
     }
@@ -121,35 +119,15 @@ fn quote(
 
 /// The line as it is printed, the columns before the place, and the columns that the place takes.
 fn lay_out(excerpt: &Excerpt) -> (String, usize, usize) {
-    let place = excerpt.column - 1..excerpt.column - 1 + excerpt.width;
     let cells: Vec<(String, usize)> = excerpt.text.chars().map(cell).collect();
-    let columns = |cells: &[(String, usize)]| cells.iter().map(|(_, width)| width).sum::<usize>();
-    let part = |range: std::ops::Range<usize>| cells.get(range).unwrap_or_default();
-    let start = place.start.min(cells.len());
-    let mut skipped = 0;
-    if columns(&cells) > QUOTE_WIDTH {
-        while columns(part(skipped..start)) > LEAD {
-            skipped += 1;
-        }
-    }
-    let (mut text, mut used, mut end) = (String::new(), 0, skipped);
-    if skipped > 0 {
-        text.push_str(CUT);
-    }
-    for (shown, width) in part(skipped..cells.len()) {
-        if used + width > QUOTE_WIDTH {
-            break;
-        }
-        text.push_str(shown);
-        used += width;
-        end += 1;
-    }
-    if end < cells.len() {
-        text.push_str(CUT);
-    }
-    let before = columns(part(skipped..start)) + if skipped > 0 { CUT.len() } else { 0 };
-    let width = columns(part(start..place.end.min(end).max(start)));
-    (text, before, width.max(1))
+    let columns = |range: std::ops::Range<usize>| {
+        cells.get(range).unwrap_or_default().iter().map(|(_, width)| width).sum::<usize>()
+    };
+    let start = (excerpt.column - 1).saturating_sub(excerpt.skipped).min(cells.len());
+    let end = (start + excerpt.width).min(cells.len());
+    let (front, back) = (if excerpt.skipped > 0 { CUT } else { "" }, if excerpt.is_cut { CUT } else { "" });
+    let text: String = cells.iter().map(|(shown, _)| shown.as_str()).collect();
+    (format!("{front}{text}{back}"), front.len() + columns(0..start), columns(start..end).max(1))
 }
 
 /// A character as it is printed and the columns that takes.
@@ -179,4 +157,57 @@ fn printable(text: &str) -> String {
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a `String` cannot fail.
     let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::{Finding, Findings, Place};
+    use crate::source::Source;
+
+    /// The quoted line and the line of carets below it, for the first place where `what` is in `text`.
+    fn quote_of(text: &str, what: &str) -> (String, String) {
+        let start = text.find(what).unwrap();
+        let place = Place { span: start..start + what.len(), key: String::new() };
+        let mut findings = Findings::default();
+        findings.push(Finding::error(&place, "wrong"));
+        let rendered = findings.into_problems(&Source::new("f", text), 0).render(false);
+        let lines: Vec<&str> = rendered.lines().collect();
+        (lines[3].to_owned(), lines[4].to_owned())
+    }
+
+    #[test]
+    fn a_tab_before_the_place_moves_the_carets_with_it() {
+        assert_eq!(quote_of("\tx = bad", "bad"), ("1 |     x = bad".into(), "  |         ^^^".into()));
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        assert_eq!(
+            quote_of("\"日本\" = bad", "bad"),
+            ("1 | \"日本\" = bad".into(), "  |          ^^^".into())
+        );
+        assert_eq!(quote_of("x = \"日本\"", "\"日本\"").1, "  |     ^^^^^^");
+    }
+
+    #[test]
+    fn control_characters_and_changes_of_direction_are_escaped() {
+        let (line, carets) = quote_of("x\u{1b}[31m\u{202e} = bad", "bad");
+        assert_eq!(line, "1 | x\\u{1b}[31m\\u{202e} = bad");
+        assert_eq!(carets.find('^'), line.find("bad"));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_on_both_sides_of_the_place() {
+        let text = format!("x = [{}bad{}]", "1, ".repeat(500), ", 1".repeat(500));
+        let (line, carets) = quote_of(&text, "bad");
+        assert!(line.starts_with("1 | ...") && line.ends_with("..."), "{line}");
+        assert!(line.len() < 140, "{line}");
+        assert_eq!(carets.find('^'), line.find("bad"));
+    }
+
+    #[test]
+    fn nothing_is_rendered_for_no_problem() {
+        assert_eq!(Problems::default().render(true), "");
+    }
 }

@@ -2,6 +2,12 @@
 
 use std::ops::Range;
 
+use crate::error::Excerpt;
+
+/// Characters that are kept of a long line, and how many of them at most are in front of the place.
+const QUOTED: usize = 120;
+const LEAD: usize = 40;
+
 /// A file's name and text, with the byte offset at which each line starts.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
@@ -43,12 +49,21 @@ impl<'a> Source<'a> {
         Position { line: index + 1, column: before.chars().count() + 1 }
     }
 
-    /// How many characters of `span` are on its first line; at least one, so that there is a caret to draw.
-    pub(crate) fn width(&self, span: &Range<usize>) -> usize {
+    /// The start of `span` in its line. Of a line that is longer than [`QUOTED`] only the part around it is kept.
+    pub(crate) fn excerpt(&self, span: &Range<usize>) -> Excerpt {
         let Position { line, column } = self.position(span.start);
-        let rest = self.line(line - 1).chars().count().saturating_sub(column - 1);
+        let text = self.line(line - 1);
+        let length = text.chars().count();
         let wanted = self.text.get(span.clone()).map_or(1, |text| text.chars().count());
-        wanted.min(rest).max(1)
+        let skipped = if length > QUOTED { (column - 1).saturating_sub(LEAD) } else { 0 };
+        Excerpt {
+            line,
+            column,
+            width: wanted.min(length.saturating_sub(column - 1)).max(1),
+            text: text.chars().skip(skipped).take(QUOTED).collect(),
+            skipped,
+            is_cut: length - skipped > QUOTED,
+        }
     }
 }
 
@@ -70,14 +85,22 @@ mod tests {
         let source = Source::new("f", "ab\nö");
         assert_eq!(source.position(4).line, 2);
         assert_eq!(source.position(99).line, 2);
-        assert_eq!(source.width(&(90..99)), 1);
+        assert_eq!(source.excerpt(&(90..99)).width, 1);
         assert_eq!(source.line(99), "");
     }
 
     #[test]
     fn a_span_over_several_lines_is_as_wide_as_its_first_line() {
         let source = Source::new("f", "x = [1,\n2]\n");
-        assert_eq!(source.width(&(4..10)), 3);
-        assert_eq!(source.width(&(4..4)), 1);
+        assert_eq!(source.excerpt(&(4..10)).width, 3);
+        assert_eq!(source.excerpt(&(4..4)).width, 1);
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_place_is_kept() {
+        let text = format!("{}x{}", "a".repeat(1000), "b".repeat(1000));
+        let excerpt = Source::new("f", &text).excerpt(&(1000..1001));
+        assert_eq!(excerpt.text, format!("{}x{}", "a".repeat(LEAD), "b".repeat(QUOTED - LEAD - 1)));
+        assert_eq!((excerpt.column, excerpt.skipped, excerpt.is_cut), (1001, 1000 - LEAD, true));
     }
 }

@@ -1,5 +1,7 @@
 //! The short form: what a stock deployment writes, and what it gets.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

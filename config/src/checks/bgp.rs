@@ -14,10 +14,16 @@ pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     refuse_duplicates(
         peers.iter().filter_map(|peer| peer.name.as_ref()),
         |n| format!("peers named \"{n}\""),
+        "a name of its own",
         findings,
     );
     let addresses = peers.iter().filter_map(|peer| peer.address.as_ref());
-    refuse_duplicates(addresses, |address| format!("peers with the address {address}"), findings);
+    refuse_duplicates(
+        addresses,
+        |address| format!("peers with the address {address}"),
+        "an address of its own",
+        findings,
+    );
     if let Some(bgp) = &raw.bgp {
         check_numbers(bgp, findings);
         for peer in peers {
@@ -88,8 +94,8 @@ fn check_peer_names(vip: &RawVip, peers: &[RawPeer], findings: &mut Findings) {
     if peers.iter().any(|peer| peer.name.is_none()) {
         return;
     }
-    let names: Vec<&str> =
-        peers.iter().filter_map(|peer| peer.name.as_ref()).map(|n| n.value.as_str()).collect();
+    let names = peers.iter().filter_map(|peer| peer.name.as_ref()).map(|name| name.value.as_str());
+    let names = Vec::from_iter(names.collect::<BTreeSet<_>>());
     for named in &vip.peers.items {
         let name = named.value.as_str();
         if !names.contains(&name) {

@@ -7,11 +7,10 @@ use super::refuse_duplicates;
 use crate::findings::{Finding, Findings};
 use crate::model::CheckKind;
 use crate::raw::{Raw, RawBackend, RawService};
-use crate::types::Weight;
 
 pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     let names = raw.services.iter().filter_map(|service| service.name.as_ref());
-    refuse_duplicates(names, |name| format!("services named \"{name}\""), findings);
+    refuse_duplicates(names, |name| format!("services named \"{name}\""), "a name of its own", findings);
     for service in &raw.services {
         check_backends(service, findings);
         check_numbers(service, findings);
@@ -21,7 +20,12 @@ pub(super) fn check(raw: &Raw, findings: &mut Findings) {
 
 fn check_backends(service: &RawService, findings: &mut Findings) {
     let names = service.backends.iter().filter_map(|backend| backend.name.as_ref());
-    refuse_duplicates(names.clone(), |name| format!("backends named \"{name}\" in one service"), findings);
+    refuse_duplicates(
+        names.clone(),
+        |name| format!("backends named \"{name}\" in one service"),
+        "a name of its own",
+        findings,
+    );
     let distinct_names = names.clone().map(|name| &name.value).collect::<HashSet<_>>().len();
     if distinct_names < service.backends.len() {
         return;
@@ -38,7 +42,7 @@ fn check_backends(service: &RawService, findings: &mut Findings) {
 
 fn check_numbers(service: &RawService, findings: &mut Findings) {
     let backends = service.backends.len();
-    let takes_traffic = |backend: &&RawBackend| !backend.disabled && backend.weight > no_weight();
+    let takes_traffic = |backend: &&RawBackend| !backend.disabled && backend.weight.as_u16() > 0;
     let active = service.backends.iter().filter(takes_traffic).count();
     let wanted = usize::try_from(service.min_healthy.value).unwrap_or(usize::MAX);
     if backends == 0 {
@@ -54,10 +58,6 @@ fn check_numbers(service: &RawService, findings: &mut Findings) {
         let message = format!("`min_healthy` is {wanted}, but only {active} backends take connections");
         findings.push(Finding::warning(&service.min_healthy.place, message));
     }
-}
-
-fn no_weight() -> Weight {
-    Weight::new(0).unwrap_or(Weight::ONE)
 }
 
 fn check_checks(service: &RawService, findings: &mut Findings) {

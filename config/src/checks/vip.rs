@@ -9,12 +9,21 @@ use crate::raw::{Raw, RawService};
 
 pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     let given = || raw.vips.iter().filter_map(|vip| vip.address.as_ref());
-    refuse_duplicates(given(), |address| format!("VIPs with the address {address}"), findings);
+    refuse_duplicates(
+        given(),
+        |address| format!("VIPs with the address {address}"),
+        "an address of its own",
+        findings,
+    );
     let users = |address: IpAddr| {
         let uses = move |service: &&RawService| service.vips.items.iter().any(|vip| vip.value == address);
         raw.services.iter().filter(uses)
     };
-    let all_known = raw.services.iter().all(|service| service.vips.is_complete) && !findings.has_errors();
+    let known: HashSet<IpAddr> = given().map(|address| address.value).collect();
+    let is_known = |service: &RawService| {
+        service.vips.is_complete && service.vips.items.iter().all(|vip| known.contains(&vip.value))
+    };
+    let all_known = raw.services.iter().all(is_known);
     for address in given() {
         if address.value.is_loopback() {
             let message = format!("{} is a loopback address: only this host reaches it", address.value);

@@ -1,0 +1,156 @@
+//! What is accepted, and what it means.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use config::{
+    AdminAuth, CheckKind, Community, Config, Family, HttpCheck, LargeCommunity, LogFormat, LogLevel, Name,
+    OnAllDown, OnShort, PeerSet, expand, load, parse,
+};
+
+const FULL: &str = include_str!("fixtures/full.toml");
+
+fn accepted(text: &str) -> Config {
+    parse(text, "test.toml").unwrap_or_else(|problems| panic!("{}", problems.render(false))).config
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+#[test]
+fn every_key_of_global_and_admin_is_taken_over() {
+    let config = accepted(FULL);
+    assert_eq!(config.global.threads, Some(4));
+    assert_eq!(config.global.max_connections, Some(20_000));
+    assert_eq!(config.global.drain_timeout, Duration::from_secs(120));
+    assert_eq!((config.global.log.level, config.global.log.format), (LogLevel::Debug, LogFormat::Json));
+    assert_eq!(config.admin.socket.as_deref(), Some("/run/lb/admin.sock".as_ref()));
+    assert_eq!(config.admin.listen, Some("[::1]:5938".parse().expect("an address")));
+    let auth = AdminAuth { user: "operator".into(), password_file: "/etc/contrail-lb/password".into() };
+    assert_eq!(config.admin.auth, Some(auth));
+}
+
+#[test]
+fn every_key_of_a_peer_is_taken_over_and_the_rest_comes_from_bgp() {
+    let bgp = accepted(FULL).bgp.expect("[bgp]");
+    assert_eq!(bgp.local_as.as_u32(), 4_200_000_001);
+    assert_eq!(bgp.listen.len(), 2);
+    assert_eq!(bgp.connect_retry, Duration::from_millis(1500));
+    let [a, b] = bgp.peers.as_slice() else { panic!("two peers") };
+    assert_eq!((a.port, a.passive, a.multihop, a.ttl_security), (1179, true, 3, true));
+    assert_eq!(a.families, [Family::Ipv4, Family::Ipv6], "sorted, each once");
+    assert_eq!(a.next_hop, Some("2001:db8:14::11".parse().expect("an address")));
+    assert_eq!((a.hold_time.as_secs(), b.hold_time.as_secs()), (90, 30));
+    assert_eq!((b.port, b.passive, b.multihop, b.local_address), (179, false, 1, None));
+    assert_eq!(b.families, [Family::Ipv4, Family::Ipv6], "the families of the VIPs");
+}
+
+#[test]
+fn every_key_of_a_vip_is_taken_over() {
+    let config = accepted(FULL);
+    let [v4, v6] = config.vips.as_slice() else { panic!("two VIPs") };
+    assert_eq!((v4.interface.as_deref(), v6.interface.as_deref()), (None, Some("dummy0")));
+    assert_eq!((v4.announce.med, v4.announce.local_pref, v4.announce.prepend), (10, 200, 2));
+    assert_eq!(v4.announce.communities, [Community(64512 << 16 | 100), Community::NO_EXPORT]);
+    assert_eq!(v4.announce.large_communities, [LargeCommunity(4_200_000_001, 1, 2)]);
+    assert_eq!((v4.degraded.med, v4.degraded.local_pref, v4.degraded.prepend), (u32::MAX, 0, 16));
+    assert_eq!((v4.on_short, v4.on_all_down), (OnShort::Withdraw, OnAllDown::LastResort));
+    assert_eq!((v6.on_short, v6.on_all_down), (OnShort::Degrade, OnAllDown::Hold));
+    assert_eq!((v4.announce_delay, v6.announce_delay), (Duration::ZERO, Duration::from_secs(5)));
+    assert_eq!((&v4.peers, &v6.peers), (&PeerSet::Named(vec![name("tor-a")]), &PeerSet::All));
+}
+
+#[test]
+fn every_key_of_a_service_is_taken_over() {
+    let config = accepted(FULL);
+    let web = &config.services[0];
+    assert_eq!(web.listen.len(), 4, "VIPs × ports");
+    assert_eq!(
+        (web.required, web.min_healthy, web.tcp_keepalive, web.linger, web.retries),
+        (false, 2, true, false, 0)
+    );
+    assert_eq!(web.timeouts.server, Duration::from_secs(7200));
+    assert_eq!((web.check.rise, web.check.fall, web.check.port), (1, 5, Some(9000)));
+    let http = HttpCheck {
+        method: "POST".into(),
+        path: "/health?deep=1".into(),
+        host: Some("web.example.org:8080".into()),
+        expect_status: vec![(200, 200), (204, 204), (301, 302)],
+        expect_body: Some("\"status\": \"UP\"\n".into()),
+    };
+    assert_eq!(web.check.kind, CheckKind::Http(http));
+    assert_eq!(
+        (web.passive.enabled, web.passive.failures, web.passive.window),
+        (false, 5, Duration::from_secs(60))
+    );
+}
+
+#[test]
+fn a_backend_without_a_name_is_called_by_its_address() {
+    let config = accepted(FULL);
+    let names: Vec<_> = config.services[0].backends.iter().map(|backend| backend.name.clone()).collect();
+    assert_eq!(names, [name("web-1"), name("[2001:db8:14::22]:8080")]);
+}
+
+#[test]
+fn a_service_without_a_vip_listens_where_it_says() {
+    let config = accepted(FULL);
+    let local = &config.services[1];
+    assert!(local.vips.is_empty());
+    assert_eq!(local.listen, ["127.0.0.1:7000", "[::1]:7000"].map(|a| a.parse().expect("an address")));
+    assert_eq!(local.check.kind, CheckKind::None);
+}
+
+#[test]
+fn empty_texts_switch_the_admin_interfaces_off() {
+    let admin = "[admin]\nsocket = \"\"\nlisten = \"\"\nuser = \"\"\npassword_file = \"\"\n";
+    let service =
+        "[[service]]\nname = \"s\"\nlisten = [\"127.0.0.1:1\"]\nbackend = [{ address = \"10.0.0.1:1\" }]\n";
+    let config = accepted(&format!("{admin}{service}"));
+    assert_eq!((config.admin.socket, config.admin.listen, config.admin.auth), (None, None, None));
+    assert_eq!(config.bgp, None);
+}
+
+#[test]
+fn the_long_form_of_a_full_configuration_means_the_same() {
+    let config = accepted(FULL);
+    assert_eq!(accepted(&expand(&config)), config);
+}
+
+#[test]
+fn the_long_form_keeps_nothing_that_is_not_built() {
+    let text = expand(&accepted(FULL));
+    for key in ["send_proxy", "slow_start", "max_connections = 0"] {
+        assert!(!text.contains(key), "{key} in {text}");
+    }
+}
+
+#[test]
+fn a_file_is_loaded_by_its_path() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("contrail-lb.toml");
+    std::fs::write(&path, FULL).expect("write");
+    assert_eq!(load(&path).expect("accepted").config, accepted(FULL));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem_without_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("missing.toml");
+    let problems = load(&path).expect_err("there is none");
+    let problem = problems.iter().next().expect("one");
+    assert_eq!((problem.line, problem.column), (0, 0));
+    assert_eq!(problem.file, path.display().to_string());
+    assert!(problems.render(false).contains("cannot read the file"), "{}", problems.render(false));
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_a_problem_that_names_the_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("latin-1.toml");
+    std::fs::write(&path, b"[global]\n# \xe4\n").expect("write");
+    let text = load(&path).expect_err("no UTF-8").render(false);
+    assert!(text.contains("line 2 is not UTF-8"), "{text}");
+}

@@ -1,0 +1,170 @@
+//! The long form of any configuration reads back as the same configuration.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use config::{
+    Announce, Backend, BackendAddr, Check, CheckKind, Community, Config, Degraded, HoldTime, HttpCheck,
+    LargeCommunity, Name, OnAllDown, OnShort, Passive, Service, Timeouts, Vip, Weight, expand, parse,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const FULL: &str = include_str!("fixtures/full.toml");
+
+fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    "[A-Za-z0-9._:%\\[\\]-]{1,64}".prop_map(|text| Name::new(&text).expect("a name"))
+}
+
+fn http() -> impl Strategy<Value = CheckKind> {
+    let status = (100u16..=599, 0u16..100).prop_map(|(first, more)| (first, (first + more).min(599)));
+    let texts =
+        ("[A-BD-Z]{1,16}", "/[!-\"$-~]{0,40}", option::of("[a-z0-9.:-]{1,30}"), option::of(".{1,200}"));
+    (texts, vec(status, 1..5)).prop_map(|((method, path, host, expect_body), expect_status)| {
+        CheckKind::Http(HttpCheck { method, path, host, expect_status, expect_body })
+    })
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let kind = prop_oneof![Just(CheckKind::None), Just(CheckKind::Tcp), http()];
+    let port = option::of(1u16..);
+    (kind, millis(10..3_600_000), millis(1..3_600_000), 1u8..=100, 1u8..=100, port).prop_map(
+        |(kind, interval, timeout, rise, fall, port)| Check { kind, interval, timeout, rise, fall, port },
+    )
+}
+
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let week = || millis(1..604_800_000);
+    (millis(1..3_600_000), week(), week(), week(), week()).prop_map(
+        |(connect, client, server, client_fin, server_fin)| Timeouts {
+            connect,
+            client,
+            server,
+            client_fin,
+            server_fin,
+        },
+    )
+}
+
+/// Distinct names; addresses that no listener of the file has.
+fn backends() -> impl Strategy<Value = Vec<Backend>> {
+    let flags = (0u64..=256, any::<bool>(), any::<bool>());
+    let numbered = (btree_set(name(), 1..6), vec((1u16.., flags), 6));
+    numbered.prop_map(|(names, rest)| {
+        let backend = |(name, (port, (weight, backup, disabled)))| Backend {
+            name,
+            address: BackendAddr::from(([10, 0, 0, 1], port)),
+            weight: Weight::new(weight).expect("a weight"),
+            backup,
+            disabled,
+        };
+        names.into_iter().zip(rest).map(backend).collect()
+    })
+}
+
+fn service(like: Service) -> impl Strategy<Value = Service> {
+    let passive = (any::<bool>(), 1u32..=1_000, millis(10..3_600_000))
+        .prop_map(|(enabled, failures, window)| Passive { enabled, failures, window });
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (name(), backends(), check(), timeouts(), passive, flags, 0u32..=100).prop_map(
+        move |(name, backends, check, timeouts, passive, (required, tcp_keepalive, linger), retries)| {
+            Service {
+                name,
+                backends,
+                check,
+                timeouts,
+                passive,
+                required,
+                tcp_keepalive,
+                linger,
+                retries,
+                min_healthy: 1,
+                ..like.clone()
+            }
+        },
+    )
+}
+
+fn vip(like: Vip) -> impl Strategy<Value = Vip> {
+    let announce = (
+        any::<u32>(),
+        any::<u32>(),
+        0u8..=16,
+        btree_set(any::<u32>(), 0..63),
+        btree_set(any::<(u32, u32, u32)>(), 0..21),
+    )
+        .prop_map(|(med, local_pref, prepend, communities, large)| Announce {
+            med,
+            local_pref,
+            prepend,
+            communities: communities.into_iter().map(Community).collect(),
+            large_communities: large.into_iter().map(|(a, b, c)| LargeCommunity(a, b, c)).collect(),
+        });
+    let degraded = (any::<u32>(), any::<u32>(), 0u8..=16).prop_map(|(med, local_pref, prepend)| Degraded {
+        med,
+        local_pref,
+        prepend,
+    });
+    let policies = (
+        select(vec![OnShort::Degrade, OnShort::Withdraw]),
+        select(vec![OnAllDown::Withdraw, OnAllDown::LastResort, OnAllDown::Hold]),
+    );
+    (option::of("[a-z0-9.@-]{3,15}"), announce, degraded, policies, millis(0..86_400_000)).prop_map(
+        move |(interface, announce, degraded, (on_short, on_all_down), announce_delay)| Vip {
+            interface,
+            announce,
+            degraded,
+            on_short,
+            on_all_down,
+            announce_delay,
+            ..like.clone()
+        },
+    )
+}
+
+fn configuration() -> impl Strategy<Value = Config> {
+    let full = parse(FULL, "full.toml").expect("accepted").config;
+    let (vips, services) = (full.vips.clone(), full.services.clone());
+    let hold_time = prop_oneof![Just(0u64), 3u64..=65_535];
+    let global = (option::of(1usize..=1024), option::of(1u32..=10_000_000), millis(0..86_400_000));
+    let parts = (
+        vip(vips[0].clone()),
+        vip(vips[1].clone()),
+        service(services[0].clone()),
+        service(services[1].clone()),
+    );
+    (global, hold_time, any::<Option<u8>>(), parts).prop_filter_map(
+        "two services of one name",
+        move |((threads, max_connections, drain_timeout), hold_time, peers, (v4, v6, one, two))| {
+            let mut config = full.clone();
+            config.global.threads = threads;
+            config.global.max_connections = max_connections;
+            config.global.drain_timeout = drain_timeout;
+            let bgp = config.bgp.as_mut().expect("[bgp]");
+            bgp.peers[0].hold_time = HoldTime::from_secs(hold_time).expect("a hold time");
+            if let Some(multihop @ 1..) = peers {
+                bgp.peers[1].multihop = multihop;
+            }
+            (one.name != two.name).then(|| Config { vips: vec![v4, v6], services: vec![one, two], ..config })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_long_form_of_any_configuration_reads_back_as_the_same(config in configuration()) {
+        let text = expand(&config);
+        let again = parse(&text, "expanded.toml");
+        let again = again.map_err(|problems| TestCaseError::fail(format!("{text}\n{}", problems.render(false))))?;
+        prop_assert_eq!(again.config, config);
+    }
+}
