@@ -68,9 +68,10 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// The table under `key`; an empty one if there is none.
     pub(crate) fn table(&mut self, key: &'static str, section: &'static Section) -> Table<'a, '_> {
-        let missing = Node { value: &DeValue::Boolean(false), place: self.place_of_absent(key) };
-        let node = self.node(key).unwrap_or(missing);
-        if self.has(key) && !node.value.is_table() {
+        let Some(node) = self.node(key) else {
+            return Table::absent(&self.place_of_absent(key), section, self.findings);
+        };
+        if !node.value.is_table() {
             self.refuse(&node, Refused::expected(format!("a table: {}", section.header)));
         }
         self.open(node, section)

@@ -221,3 +221,6 @@ pub(crate) static SECTIONS: [&Section; 15] = [
     &ROOT, &CONTRAIL, &GLOBAL, &LOG, &ADMIN, &BGP, &PEER, &VIP, &ANNOUNCE, &DEGRADED, &SERVICE, &TIMEOUTS,
     &CHECK, &PASSIVE, &BACKEND,
 ];
+
+#[cfg(test)]
+mod tests;

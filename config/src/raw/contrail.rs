@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::vip::vip_address;
 use crate::findings::Place;
 use crate::presets::{ANALYTICS_PORT, API_PORT, DISCOVERY_PORT};
 use crate::reader::{List, Table};
-use crate::value::{integer, node_address};
+use crate::value::{global_address, integer, node_address};
 
 /// `[contrail]`.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) struct RawContrail {
 
 impl RawContrail {
     pub(crate) fn read(mut contrail: Table<'_, '_>) -> Self {
-        let vips = contrail.required_list("vip", vip_address);
+        let vips = contrail.required_list("vip", global_address);
         let controllers = contrail.required_list("controller_nodes", node_address);
         let analytics = contrail.list("analytics_nodes", node_address);
         let mut port = |key, default| contrail.value(key, integer(1..=u16::MAX), default).value;

@@ -5,14 +5,15 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::bgp::name;
-use super::vip::vip_address;
 use super::{HOUR, MILLISECOND, WEEK};
 use crate::findings::{At, Findings, Place};
 use crate::model::{Balance, Passive, Timeouts};
 use crate::reader::{List, Table};
 use crate::schema;
 use crate::types::{Name, Weight};
-use crate::value::{Refused, backend_address, boolean, choice, duration, integer, listen_address};
+use crate::value::{
+    Refused, backend_address, boolean, choice, duration, global_address, integer, listen_address,
+};
 
 mod check;
 
@@ -91,7 +92,7 @@ impl RawService {
     fn read_rest(mut service: Table<'_, '_>) -> Self {
         RawService {
             name: None,
-            vips: service.one_or_list("vip", vip_address),
+            vips: service.one_or_list("vip", global_address),
             ports: service.list("ports", integer(PORT)),
             listen: service.list("listen", listen_address),
             required: service.value("required", boolean, true).value,

@@ -38,7 +38,7 @@ const ON_ALL_DOWN: &[(&str, Option<OnAllDown>)] = &[
 
 impl RawVip {
     pub(crate) fn read(mut vip: Table<'_, '_>) -> Self {
-        let address = vip.required("address", vip_address);
+        let address = vip.required("address", global_address);
         RawVip { address, ..Self::read_rest(&mut vip) }
     }
 
@@ -62,11 +62,6 @@ impl RawVip {
             peers: vip.list("peers", name),
         }
     }
-}
-
-/// The address of a VIP: one that hosts beyond this link can reach.
-pub(super) fn vip_address(value: &DeValue<'_>) -> Result<IpAddr, Refused> {
-    global_address(value)
 }
 
 /// A name that Linux accepts for an interface (`dev_valid_name`).
