@@ -177,9 +177,11 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         reloads: RwLock::default(),
     });
     daemon.reloader.lock().await.start(&daemon, config).await?;
+    let watching = tokio::spawn(daemon.host.clone().watch_addresses());
     let admin = admin.serve(&daemon);
     tracing::info!("serving");
     let stop = signals.serve_reloads_until_stop(&daemon).await;
+    watching.abort();
     shutdown::stop(&daemon, stop, &mut signals).await;
     drop(admin);
     steering.abort();

@@ -69,14 +69,16 @@ impl Reloader {
         };
         let before = daemon.config();
         let after = Arc::new(loaded.config);
-        let mut text = changes(&before, &after);
+        let what = changes(&before, &after);
+        let mut text = what.clone();
         for note in at_next_start(&before, &after) {
+            tracing::warn!("reload: {note} takes effect at the next start");
             text.push_str(&format!("\nnote: {note} takes effect at the next start"));
         }
         if !loaded.warnings.is_empty() {
             text.push_str(&format!("\n{}", loaded.warnings.render(false).trim_end()));
         }
-        match self.apply(daemon, after, text.clone()).await {
+        match self.apply(daemon, after, format!("reload: {what}")).await {
             Ok(()) => Outcome { ok: true, text },
             Err(error) => {
                 tracing::error!("reload refused: {error:#}; nothing was changed");

@@ -179,7 +179,12 @@ pub fn status(
 fn not_ready(vips: &[VipView]) -> Vec<String> {
     vips.iter()
         .filter_map(|vip| {
-            if vip.announce == "withdrawn" {
+            if let ("withdrawn", Some(seconds)) = (vip.announce, vip.announce_in_seconds) {
+                Some(format!(
+                    "VIP {} is healthy and announced in {seconds:.1} s (announce_delay)",
+                    vip.address
+                ))
+            } else if vip.announce == "withdrawn" {
                 Some(format!("VIP {} is not announced: {}", vip.address, vip.reason))
             } else if vip.peers_holding == 0 && vip.peers_meant > 0 {
                 Some(format!("VIP {}: none of its {} BGP peers has the route", vip.address, vip.peers_meant))

@@ -49,7 +49,7 @@ impl Router {
             while let Ok((stream, _)) = listener.accept().await {
                 let end = own.session(stream, identifier).await;
                 own.update(|learnt| {
-                    let last_end = Some(end.map_or_else(|e| format!("connection lost: {e}"), |text| text));
+                    let last_end = Some(end.unwrap_or_else(|e| format!("connection lost: {e}")));
                     *learnt = Learnt { last_end, ..Learnt::default() };
                 });
             }

@@ -73,6 +73,8 @@ pub struct Steer {
     told: HashMap<BackendId, Eligible>,
     plane_stalled: bool,
     draining: bool,
+    /// Why each peer without a session has none, so that it is said once.
+    no_session: BTreeMap<Name, String>,
     routes: Arc<RouteSet>,
     /// The newest change of a VIP that no decision about routes names yet.
     last_vip_change: Option<EventId>,
@@ -103,6 +105,7 @@ impl Steer {
             told: HashMap::new(),
             plane_stalled: false,
             draining: false,
+            no_session: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             last_vip_change: None,
             journal: Journal::default(),
@@ -254,15 +257,8 @@ impl Steer {
             Health::Up => EventKind::BackendUp,
             Health::Down | Health::Unknown => EventKind::BackendDown,
         };
-        let since = transition.failing_since.map_or_else(String::new, |since| {
-            format!(" (failing for {:.1} s)", now.saturating_duration_since(since).as_secs_f64())
-        });
-        let text = format!(
-            "{} → {}: {}{since}",
-            transition.from.as_str(),
-            transition.to.as_str(),
-            transition.reason
-        );
+        let Transition { from, to, reason, .. } = transition;
+        let text = format!("{} → {}: {reason}", from.as_str(), to.as_str());
         self.journal.record(now, kind, transition.id.to_string(), text, EventId::NONE)
     }
 

@@ -14,6 +14,7 @@ impl Steer {
             |kind, peer: &config::Name, text: String| (kind, peer.to_string(), text, EventId::NONE, now);
         let (kind, subject, text, cause, at) = match event {
             PeerEvent::Up { peer, negotiated, local, remote } => {
+                self.no_session.remove(peer);
                 let text = format!(
                     "Established from {local} to {remote}, router id {}, hold time {} s",
                     negotiated.remote_router_id, negotiated.hold_time
@@ -24,7 +25,11 @@ impl Steer {
                 note(EventKind::PeerDown, peer, format!("session lost: {reason}"))
             }
             PeerEvent::AttemptFailed { peer, reason } => {
-                note(EventKind::PeerNote, peer, format!("no session: {reason}"))
+                let text = format!("no session: {reason}");
+                if self.no_session.insert(peer.clone(), text.clone()).as_ref() == Some(&text) {
+                    return; // said already; `bgp` counts the attempts
+                }
+                note(EventKind::PeerNote, peer, text)
             }
             PeerEvent::RefreshRequested { peer, family } => {
                 note(EventKind::PeerNote, peer, format!("asked for all {family} routes again"))

@@ -208,9 +208,10 @@ fn log(event: &Event) {
     let Event { id, kind, subject, text, cause, since_root_ms, .. } = event;
     let (id, cause, event) = (id.0, cause.0, kind.as_str());
     let after_ms = (since_root_ms * 1e3).round() / 1e3;
+    let separator = if subject.is_empty() { "" } else { ": " };
     if kind.is_bad_news() {
-        tracing::warn!(event, id, cause, after_ms, subject, "{text}");
+        tracing::warn!(event, id, cause, after_ms, subject, "{subject}{separator}{text}");
     } else {
-        tracing::info!(event, id, cause, after_ms, subject, "{text}");
+        tracing::info!(event, id, cause, after_ms, subject, "{subject}{separator}{text}");
     }
 }

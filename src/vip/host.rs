@@ -31,6 +31,9 @@ const ACK_BOUND: Duration = Duration::from_secs(3);
 /// Between attempts to put an address on the host.
 const ADDRESS_RETRY: Duration = Duration::from_secs(5);
 
+/// How often the addresses on the host are looked at.
+const ADDRESS_WATCH: Duration = Duration::from_secs(1);
+
 /// See the module's text. Clones are the same host.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
@@ -135,6 +138,20 @@ impl Host {
     async fn answer(&self, address: IpAddr, input: Input, why: &'static str) {
         // The steering task is gone only when the process ends.
         let _ = self.0.answers.send(Command::Vip { address, input, why }).await;
+    }
+
+    /// Looks after the addresses it has put on the host: one that somebody else took off withdraws its VIP, which then
+    /// comes up again from the start.
+    pub async fn watch_addresses(self) {
+        let mut poll = tokio::time::interval(ADDRESS_WATCH);
+        loop {
+            poll.tick().await;
+            let lost = self.0.state.lock().await.forget_lost().await;
+            for address in lost {
+                tracing::error!(vip = %address, "somebody took the address off the host: withdrawing, then putting it back");
+                self.answer(address, Input::AddressGone, "its address was taken off the host").await;
+            }
+        }
     }
 
     /// While held, addresses stay on the host though their life cycle is over.
@@ -261,6 +278,20 @@ impl State {
             }
             Added::AlreadyThere => Ok(false),
         }
+    }
+
+    /// Addresses of ours that are on the host no longer, and from now on not ours.
+    async fn forget_lost(&mut self) -> Vec<IpAddr> {
+        let Some(netlink) = &self.netlink else { return Vec::new() };
+        let mut lost = Vec::new();
+        for address in self.ours.keys() {
+            // An error says nothing about the address.
+            if let Ok(false) = netlink.present(*address).await {
+                lost.push(*address);
+            }
+        }
+        self.ours.retain(|address, _| !lost.contains(address));
+        lost
     }
 
     async fn remove(&mut self, address: IpAddr) {
