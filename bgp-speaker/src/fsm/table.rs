@@ -206,3 +206,65 @@ fn in_established(input: Input) -> Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [PeerState; 6] = [
+        PeerState::Idle,
+        PeerState::Connect,
+        PeerState::Active,
+        PeerState::OpenSent,
+        PeerState::OpenConfirm,
+        PeerState::Established,
+    ];
+
+    const NO: Step = Step::Ignore;
+    const QUIET: Step = Step::Close(Farewell::Silent);
+    const GIVEN: Step = Step::Close(Farewell::Given);
+    const HOLD: Step = Step::Close(Farewell::HoldTimer);
+    const SEND_HOLD: Step = Step::Close(Farewell::SendHoldTimer);
+    const FSM_1: Step = Step::Close(Farewell::Unexpected(1));
+    const FSM_2: Step = Step::Close(Farewell::Unexpected(2));
+    const FSM_3: Step = Step::Close(Farewell::Unexpected(3));
+
+    /// One row per input, one column per state in the order of `STATES`.
+    #[rustfmt::skip]
+    const TABLE: [(Input, [Step; 6]); 19] = {
+        use Input::*;
+        use Step::*;
+        [
+            (Start,               [Dial, NO,       NO,       NO,      NO,            NO]),
+            (StartPassive,        [Wait, NO,       NO,       NO,      NO,            NO]),
+            (Stop,                [NO,   QUIET,    QUIET,    GIVEN,   GIVEN,         GIVEN]),
+            (ConnectRetryExpired, [NO,   Dial,     Dial,     FSM_1,   FSM_2,         FSM_3]),
+            (HoldExpired,         [NO,   QUIET,    QUIET,    HOLD,    HOLD,          HOLD]),
+            (KeepaliveExpired,    [NO,   QUIET,    QUIET,    FSM_1,   SendKeepalive, SendKeepalive]),
+            (TcpUp,               [NO,   SendOpen, SendOpen, NO,      NO,            NO]),
+            (TcpDown,             [NO,   Wait,     Wait,     Wait,    QUIET,         QUIET]),
+            (Open,                [NO,   QUIET,    QUIET,    Confirm, FSM_2,         FSM_3]),
+            (HeaderInvalid,       [NO,   QUIET,    QUIET,    GIVEN,   GIVEN,         GIVEN]),
+            (OpenInvalid,         [NO,   QUIET,    QUIET,    GIVEN,   GIVEN,         FSM_3]),
+            (CollisionLost,       [NO,   QUIET,    QUIET,    GIVEN,   GIVEN,         GIVEN]),
+            (Notification,        [NO,   QUIET,    QUIET,    QUIET,   QUIET,         QUIET]),
+            (Keepalive,           [NO,   QUIET,    QUIET,    FSM_1,   Establish,     RestartHold]),
+            (Update,              [NO,   QUIET,    QUIET,    FSM_1,   FSM_2,         TakeUpdate]),
+            (UpdateInvalid,       [NO,   QUIET,    QUIET,    FSM_1,   FSM_2,         GIVEN]),
+            (SendHoldExpired,     [NO,   QUIET,    QUIET,    SEND_HOLD, SEND_HOLD,   SEND_HOLD]),
+            (Refresh,             [NO,   QUIET,    QUIET,    FSM_1,   FSM_2,         AnswerRefresh]),
+            (RefreshInvalid,      [NO,   QUIET,    QUIET,    FSM_1,   FSM_2,         GIVEN]),
+        ]
+    };
+
+    #[test]
+    fn every_input_in_every_state_does_what_the_table_says() {
+        for (row, (input, steps)) in TABLE.into_iter().enumerate() {
+            assert_eq!(input as usize, row, "the table has a row for each input, in their order");
+            for (state, expected) in STATES.into_iter().zip(steps) {
+                assert_eq!(step(state, input), expected, "{input:?} in {state}");
+            }
+        }
+        assert_eq!(TABLE.len(), Input::RefreshInvalid as usize + 1);
+    }
+}
