@@ -41,17 +41,18 @@ impl Connection {
         self.backend.counters().bytes_out.add(down);
     }
 
-    /// Closes both sockets.
+    /// Takes down why it ends, then closes both sockets: who sees the end finds it counted.
     pub(crate) fn close(self, reason: CloseReason) {
         let linger = self.service.settings().linger;
         let owed = [self.relay.owes(Side::Client), self.relay.owes(Side::Backend)];
+        self.service.close(reason);
+        drop(self.backend);
         let Relay { client, backend, .. } = self.relay;
         for (side, end, owed) in [(Side::Client, client, owed[0]), (Side::Backend, backend, owed[1])] {
             let drained = || socket::unacknowledged(&end.socket) == Ok(0);
             let how = how_to_close(side, reason, linger, owed, drained);
             socket::close(end.socket, how);
         }
-        self.service.close(reason);
     }
 }
 

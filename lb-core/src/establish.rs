@@ -27,8 +27,8 @@ impl Worker {
             Ok(connecting) => connecting,
             Err(reason) => {
                 self.shared.open.fetch_sub(1, Relaxed);
-                socket::close(client, Close::Reset);
-                return service.close(reason);
+                service.close(reason);
+                return socket::close(client, Close::Reset);
             }
         };
         // Without it the connection works; only a client that vanished is noticed later.

@@ -1,4 +1,22 @@
-//! The data plane (being written).
+//! The data plane: TCP connections from clients to backends.
+//!
+//! Owns the listeners, the relayed connections, the choice of a backend and the numbers about all of these. It must
+//! not decide whether a backend is healthy (its caller says so with [`DataPlane::set_eligible`]), read files, or know
+//! of BGP.
+//!
+//! [`DataPlane`] starts N worker threads. Each has an event loop of its own (epoll), its own `SO_REUSEPORT` listener per
+//! address, its own connections and one relay buffer, so that a packet meets no lock, no allocation and no cache line
+//! of another thread. Per connection two lines are shared: the service's turn and the number of open connections.
+//!
+//! ```text
+//!  kernel ──accept──▶ listener ──pick──▶ attempt ──connect──▶ relay ──▶ end: reason, counters
+//!          (accept.rs)     (service.rs) (connect.rs)      (relay.rs)   (connection.rs)
+//! ```
+//!
+//! Pure parts: [`balance`], [`snapshot`], `plan`, `wheel`, `slab`, `gate`, the deadlines and closing rules of `connection`.
+//! Drivers: `worker` with `accept` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
+//! are in `socket`, all of the event queue's in `poll`, the time is read in `clock`. Orders reach a worker through a
+//! channel that it looks into when its eventfd says so.
 
 mod accept;
 mod backend;

@@ -143,15 +143,35 @@ impl DataPlane {
     /// behind if it fails. One change at a time: what is prepared is committed or dropped before the next.
     pub fn prepare(&self, services: &[Service]) -> Result<Prepared, PrepareError> {
         let wanted = services.iter().flat_map(|service| service.listen.iter().copied()).collect();
-        let plan = Plan::new(&self.control().listening, &wanted);
+        let mut ours = self.control().listening.clone();
+        let plan = Plan::new(&ours, &wanted);
         let mut sockets = BTreeMap::new();
         for service in services {
             for address in service.listen.iter().filter(|address| plan.open.contains(address)) {
-                let opened = listen(service, *address, self.workers.len());
+                let opened = self.listen(service, *address, &ours);
                 sockets.insert(*address, opened.map_err(|e| PrepareError::new(&service.name, *address, e))?);
+                ours.insert(*address);
             }
         }
         Ok(Prepared { services: services.to_vec(), plan, sockets })
+    }
+
+    /// A listener per worker on an address that nobody else listens on.
+    fn listen(
+        &self,
+        service: &Service,
+        address: SocketAddr,
+        ours: &BTreeSet<SocketAddr>,
+    ) -> rustix::io::Result<Vec<OwnedFd>> {
+        let presence = match service.vips.contains(&address.ip()) {
+            true => Presence::Optional,
+            false => Presence::Required,
+        };
+        // Where a listener of our own covers the address, a probe would only find that.
+        if !ours.iter().any(|own| overlap(*own, address)) {
+            socket::probe(address, presence)?;
+        }
+        self.workers.iter().map(|_| socket::listener(address, presence)).collect()
     }
 
     /// Makes a prepared configuration the running one: opens its new listeners first, then serves what waits at the
@@ -304,12 +324,8 @@ fn start_worker(number: usize, shared: Arc<Shared>) -> Result<Handle, StartError
     Ok(Handle { errands, wake, thread: Some(thread) })
 }
 
-/// A listener per worker on an address that nobody else listens on.
-fn listen(service: &Service, address: SocketAddr, workers: usize) -> rustix::io::Result<Vec<OwnedFd>> {
-    let presence = match service.vips.contains(&address.ip()) {
-        true => Presence::Optional,
-        false => Presence::Required,
-    };
-    socket::probe(address, presence)?;
-    (0..workers).map(|_| socket::listener(address, presence)).collect()
+/// Whether a client's connection may match both.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let every = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (every || a.ip() == b.ip())
 }

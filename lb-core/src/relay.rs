@@ -57,6 +57,8 @@ pub(crate) struct End {
     writable: bool,
     /// A short read does not prove that nothing is left: an end, an error or urgent data may follow.
     more: bool,
+    /// The kernel reported an error.
+    error: bool,
     /// Everything the peer sent has been read, and its FIN.
     pub(crate) eof: bool,
     /// A write failed. What the peer sent before is still read and delivered.
@@ -65,7 +67,16 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(socket: OwnedFd, now: Tick) -> Self {
-        End { socket, touched: now, readable: true, writable: true, more: false, eof: false, broken: false }
+        End {
+            socket,
+            touched: now,
+            readable: true,
+            writable: true,
+            more: false,
+            error: false,
+            eof: false,
+            broken: false,
+        }
     }
 
     /// Takes in what the kernel reported.
@@ -75,10 +86,16 @@ impl End {
         self.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
         self.readable |= flags.intersects(EventFlags::IN | ENDING);
         self.more |= flags.intersects(ENDING);
-        // Nothing is read from here any more, so an error has to be asked for.
-        if self.eof && flags.contains(EventFlags::ERR) && socket::outcome(&self.socket).is_err() {
+        self.error |= flags.contains(EventFlags::ERR);
+    }
+
+    /// What to make of the end of what this side sent.
+    fn ended(&mut self) -> Pumped {
+        // After a FIN reading never shows an error, so it has to be asked for.
+        if std::mem::take(&mut self.error) && socket::outcome(&self.socket).is_err() {
             self.broken = true;
         }
+        if self.broken { Pumped::Broken } else { Pumped::Finished }
     }
 
     /// Writes, and returns how much was taken. Less than everything: full for now, or broken.
@@ -258,7 +275,7 @@ fn pump(
     }
     for _ in 0..BUDGET {
         if source.eof {
-            return if source.broken { Pumped::Broken } else { Pumped::Finished };
+            return source.ended();
         }
         if destination.broken {
             return if source.broken { Pumped::Broken } else { Pumped::Waiting };

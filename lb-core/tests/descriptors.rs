@@ -1,0 +1,69 @@
+//! Out of file descriptors: clients wait, established connections go on, and when there are some again so does the
+//! rest. The limit is the process's, so this test has its process to itself.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use common::*;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+#[test]
+fn running_out_of_descriptors_stops_accepting_and_costs_no_established_connection() {
+    let server = Server::echo();
+    let lab = Lab::new(&[server.address]);
+    let mut established = lab.connect();
+    let mut ask = |byte: u8| {
+        established.write_all(&[byte]).unwrap();
+        let mut answer = [0];
+        established.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [byte]);
+    };
+    ask(1);
+
+    let limit = getrlimit(Resource::Nofile);
+    let mut late = lab_socket(&lab);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: limit.maximum }).unwrap();
+    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    late.connect();
+    eventually("the listener is paused", || lab.plane.stats().paused_listeners == 1);
+    ask(2);
+
+    drop(hoard);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    late.send(b"x");
+    assert_eq!(late.read(), b'x', "who waited is served");
+    eventually("the listener accepts again", || lab.plane.stats().paused_listeners == 0);
+    ask(3);
+}
+
+/// A client's socket that exists before it connects.
+struct Late {
+    stream: std::net::TcpStream,
+    address: std::net::SocketAddr,
+}
+
+fn lab_socket(lab: &Lab) -> Late {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap().into();
+    Late { stream, address: lab.address }
+}
+
+impl Late {
+    fn connect(&mut self) {
+        rustix::net::connect(&self.stream, &self.address).unwrap();
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn read(&mut self) -> u8 {
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte).unwrap();
+        byte[0]
+    }
+}
