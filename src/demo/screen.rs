@@ -2,12 +2,11 @@
 //! whenever something changes, and commands as lines on standard input.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::mock::{Instance, Mood};
@@ -55,14 +54,13 @@ impl Screen {
             print!("\x1b[?1049h\x1b[?25l");
         }
         let (bytes, input) = mpsc::channel(64);
-        tokio::spawn(async move {
-            let mut stdin = tokio::io::stdin();
-            while let Ok(byte) = stdin.read_u8().await {
-                if bytes.send(byte).await.is_err() {
+        // A thread of its own: a runtime would wait for a read that never returns when it ends.
+        std::thread::spawn(move || {
+            for byte in std::io::stdin().lock().bytes().map_while(Result::ok) {
+                if bytes.blocking_send(byte).is_err() {
                     return;
                 }
             }
-            bytes.closed().await; // standard input has ended: the demo goes on until it is stopped
         });
         Screen { terminal, input, verb: Mood::Killed, word: String::new(), shown: None }
     }
@@ -77,6 +75,7 @@ impl Screen {
                 self.word.push(char::from(byte));
                 Action::Redraw
             }
+            // Standard input has ended: the demo goes on until it is stopped.
             None => std::future::pending().await,
         }
     }

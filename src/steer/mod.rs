@@ -75,6 +75,8 @@ pub struct Steer {
     draining: bool,
     /// Why each peer without a session has none, so that it is said once.
     no_session: BTreeMap<Name, String>,
+    /// The event of the newest UPDATE to each peer, by the version of its routes.
+    sent: BTreeMap<Name, (u64, EventId)>,
     routes: Arc<RouteSet>,
     /// The newest change of a VIP that no decision about routes names yet.
     last_vip_change: Option<EventId>,
@@ -106,6 +108,7 @@ impl Steer {
             plane_stalled: false,
             draining: false,
             no_session: BTreeMap::new(),
+            sent: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             last_vip_change: None,
             journal: Journal::default(),
@@ -257,8 +260,11 @@ impl Steer {
             Health::Up => EventKind::BackendUp,
             Health::Down | Health::Unknown => EventKind::BackendDown,
         };
-        let Transition { from, to, reason, .. } = transition;
-        let text = format!("{} → {}: {reason}", from.as_str(), to.as_str());
+        let Transition { from, to, reason, failing_since, .. } = transition;
+        let since = failing_since.map_or_else(String::new, |since| {
+            format!("; failing for {:.1} s", now.saturating_duration_since(since).as_secs_f64())
+        });
+        let text = format!("{} → {}: {reason}{since}", from.as_str(), to.as_str());
         self.journal.record(now, kind, transition.id.to_string(), text, EventId::NONE)
     }
 

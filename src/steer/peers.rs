@@ -42,12 +42,17 @@ impl Steer {
                 let (cause, at) = self.decision(*cause, *since_decided, now);
                 (EventKind::UpdateSent, peer.to_string(), text, cause, at)
             }
-            PeerEvent::Acked { peer, cause, since_decided, .. } => {
-                let (cause, at) = self.decision(*cause, *since_decided, now);
+            PeerEvent::Acked { peer, version, cause, since_decided } => {
+                let (decision, at) = self.decision(*cause, *since_decided, now);
+                let sent = self.sent.get(peer).filter(|(of, _)| of == version);
+                let cause = sent.map_or(decision, |(_, event)| *event);
                 (EventKind::UpdateAcknowledged, peer.to_string(), "the peer's TCP has it".into(), cause, at)
             }
         };
-        self.journal.record(at, kind, subject, text, cause);
+        let id = self.journal.record(at, kind, subject, text, cause);
+        if let PeerEvent::Sent { peer, version, .. } = event {
+            self.sent.insert(peer.clone(), (*version, id));
+        }
     }
 
     /// The deciding event, and when what followed it by `since_decided` happened.

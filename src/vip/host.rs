@@ -203,6 +203,8 @@ impl Host {
     async fn watch_traffic(&self, vip: IpAddr, deadline: Instant) {
         let mut poll = tokio::time::interval(POLL);
         let started = Instant::now();
+        // Half of the time, at least, is for the connections that are there.
+        let cap = started + QUIET_CAP.min(deadline.saturating_duration_since(started) / 2);
         let services = self.0.state.lock().await.listening();
         let accepted_on_vip = || {
             let on_vip = |name: &Name| services.iter().any(|s| s.name == *name && s.vips.contains(&vip));
@@ -215,7 +217,7 @@ impl Host {
             if accepted != last.0 {
                 last = (accepted, now);
             }
-            if now >= last.1 + QUIET || now >= deadline.min(started + QUIET_CAP) {
+            if now >= last.1 + QUIET || now >= cap {
                 return;
             }
         }
