@@ -44,7 +44,7 @@ benches: ## the benchmarks compile
 	$(CARGO) check --workspace --benches --quiet
 
 fuzz-check: ## the fuzz targets compile
-	$(CARGO) check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --quiet
+	$(CARGO) check --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz --quiet
 
 bench: ## micro-benchmarks
 	$(CARGO) bench --workspace
