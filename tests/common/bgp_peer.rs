@@ -75,6 +75,7 @@ impl BgpPeer {
     /// Dials the speaker under test; the connection is then treated like an accepted one.
     pub fn dial(&self, addr: SocketAddr) -> io::Result<()> {
         let stream = TcpStream::connect(addr)?;
+        self.shared.connected(&stream);
         let shared = Arc::clone(&self.shared);
         thread::spawn(move || converse(&stream, &shared));
         Ok(())
@@ -116,6 +117,7 @@ impl BgpPeer {
         let shared = Arc::clone(&self.shared);
         self.acceptor = Some(thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
+                shared.connected(&stream);
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || converse(&stream, &shared));
             }
@@ -219,6 +221,11 @@ impl Drop for BgpPeer {
 }
 
 impl Shared {
+    fn connected(&self, stream: &TcpStream) {
+        *self.connection() = stream.try_clone().ok();
+        self.journal.push(Seen::Connected);
+    }
+
     /// Returns once it is not frozen.
     fn thaw(&self) {
         let frozen = self.frozen.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -252,8 +259,6 @@ fn routes(entries: &[Entry<Seen>]) -> BTreeMap<Prefix, Attributes> {
 
 /// One connection from OPEN to its end.
 fn converse(stream: &TcpStream, shared: &Shared) {
-    shared.journal.push(Seen::Connected);
-    *shared.connection() = stream.try_clone().ok();
     let end = exchange(stream, shared);
     if let Err(e) = end
         && e.kind() == io::ErrorKind::InvalidData

@@ -272,12 +272,14 @@ fn request_in_flight_at_sigterm_is_answered() {
     let before = lab.a.requests() + lab.b.requests();
     let client = std::thread::spawn(move || backend_of(front));
     eventually("the request is at a backend", SOON, || lab.a.requests() + lab.b.requests() > before);
+    let mark = lab.daemon.stderr().len();
     lab.daemon.signal(Signal::TERM);
     lab.peer.wait_withdrawn(lab.at.prefix(), SOON);
+    lab.daemon.wait_log(mark, SOON, &["vip_changed", &lab.at.vip.ip().to_string(), "→ quiet"]);
     eventually("new connections are refused", SOON, || TcpStream::connect(front).is_err());
     assert!(lab.daemon.is_running(), "it waits for the request");
     gate.open();
-    assert!(client.join().unwrap().is_ok());
+    client.join().unwrap().unwrap();
     lab.daemon.wait_code(SOON, 0);
 }
 

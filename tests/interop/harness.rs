@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::common::SOON;
 use crate::common::bgp_peer::{BgpPeer, Seen};
-use crate::common::bgp_wire::{Message, frame};
+use crate::common::bgp_wire::frame;
 use crate::common::configuration::LOCAL_AS;
 use crate::common::eventually::eventually;
 use crate::lab::{LB4, ROUTER4, VIP4, network, sessions};
@@ -17,16 +17,15 @@ fn scripted_route_reaches_rib_and_fib_and_leaves_both<R: Router>() {
     let router = R::start(&router_ns, &sessions(&Sessions::default()));
     let speaker = BgpPeer::start(LOCAL_AS);
     let address = SocketAddr::new(ROUTER4.parse().unwrap(), 179);
-    // FRR turns a session down until it knows its interfaces: dial until it takes one.
-    eventually("the router takes a session", SOON, || {
-        let mark = speaker.journal().len();
-        lb_ns.within(|| speaker.dial(address)).map_err(|e| e.to_string())?;
-        let keepalive = Seen::Message(Message::Keepalive);
-        let end =
-            speaker.journal().wait_since(mark, SOON, |seen| [&keepalive, &Seen::Closed].contains(&seen));
-        if end.is_some_and(|seen| seen.what == keepalive) { Ok(()) } else { Err("turned down".to_owned()) }
+    // FRR resets sessions until it knows its interfaces: dial again whenever the connection is gone.
+    eventually("the session is Established", SOON, || {
+        let gone = speaker.journal().since(0).last().is_none_or(|seen| seen.what == Seen::Closed);
+        if gone {
+            lb_ns.within(|| speaker.dial(address)).map_err(|e| e.to_string())?;
+        }
+        let established = router.is_established(LB4.parse().unwrap());
+        if established { Ok(()) } else { Err(format!("{:?}", speaker.news_since(0).last())) }
     });
-    eventually("the router says so", SOON, || router.is_established(LB4.parse().unwrap()));
 
     let attributes = [
         &[0x40, 1, 1, 0][..],
