@@ -134,6 +134,7 @@ impl Stage {
         View {
             vip: host(self.net, 13, 100),
             admin: SocketAddr::new(IpAddr::V4(host(self.net, 14, 11)), 5937),
+            program: std::env::args().next().unwrap_or_else(|| "contrail-lb".into()),
             socket: self.socket(),
             instances: &self.instances,
             learnt: self.router.learnt(),

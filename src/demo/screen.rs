@@ -26,6 +26,8 @@ pub enum Action {
 pub struct View<'a> {
     pub vip: Ipv4Addr,
     pub admin: SocketAddr,
+    /// How this program was called.
+    pub program: String,
     pub socket: PathBuf,
     pub instances: &'a [Instance],
     pub learnt: Learnt,
@@ -139,7 +141,7 @@ fn body(view: &View<'_>) -> String {
         let _ = writeln!(out, "  curl http://{}:{port}/    # {service}", view.vip);
     }
     let _ = writeln!(out, "  curl http://{}/metrics", view.admin);
-    let _ = writeln!(out, "  contrail-lb status --socket {}", view.socket.display());
+    let _ = writeln!(out, "  {} status --socket {}", view.program, view.socket.display());
     out.push_str("\nROUTER\n");
     out.push_str(&routes(&view.learnt));
     let _ = writeln!(out, "\nLOAD BALANCER  {}", verdict(view.status.as_ref()));
@@ -172,8 +174,14 @@ fn footer(view: &View<'_>, verb: Mood) -> String {
     format!(
         "\nBREAK IT  k kill · h hang · s slow · r revive, then 1-{} or 0 for all (now: {verb}) · q quit\n\nLOG\n{}\n",
         view.instances.len(),
-        view.log
+        view.log.lines().map(short).collect::<Vec<_>>().join("\n")
     )
+}
+
+/// A log line without its date and fields.
+fn short(line: &str) -> &str {
+    let words = line.split(" event=").next().unwrap_or(line);
+    words.split_once('T').map_or(words, |(_, from_time)| from_time)
 }
 
 fn routes(learnt: &Learnt) -> String {
