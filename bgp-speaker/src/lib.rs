@@ -15,6 +15,8 @@ mod rib;
 mod roster;
 mod route;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod sockopt;
 mod speaker;
 mod status;

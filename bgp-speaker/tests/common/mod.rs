@@ -1,6 +1,7 @@
 //! What the socket tests share: configurations on loopback, waiting with a deadline, and a scripted peer.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::disallowed_methods, reason = "tests over real sockets own their clock")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -173,6 +174,15 @@ impl Scripted {
             }
         };
         tokio::time::timeout(PATIENCE, next).await.expect("the speaker says something in time")
+    }
+
+    /// How many messages but KEEPALIVEs and UPDATEs come before the end of the stream.
+    pub async fn receive_until_end(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(message) = self.receive().await {
+            count += usize::from(!matches!(message.kind, MessageKind::Keepalive | MessageKind::Update));
+        }
+        count
     }
 
     pub async fn expect(&mut self, kind: MessageKind) -> Message {
