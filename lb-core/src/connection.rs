@@ -103,3 +103,90 @@ fn how_to_close(
     };
     if cut_off || owed || (!linger && drained()) { Close::Reset } else { Close::Plain }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::socket::KeepAlive;
+    use crate::wheel::Ticks;
+
+    /// A different time for each timeout.
+    fn settings() -> Settings {
+        let ticks = |n: u64| Ticks::from(std::time::Duration::from_millis(10 * n));
+        Settings {
+            connect: ticks(1000),
+            client: ticks(100),
+            server: ticks(200),
+            client_fin: ticks(30),
+            server_fin: ticks(40),
+            retries: 3,
+            keepalive: KeepAlive::Off,
+            linger: true,
+        }
+    }
+
+    fn idle_relay() -> Relay {
+        let descriptor = || eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        Relay::new(descriptor(), descriptor(), Tick(0))
+    }
+
+    fn deadline(relay: &Relay) -> (u64, CloseReason) {
+        let (tick, reason) = idle_deadline(relay, &settings());
+        (tick.0 - 1, reason)
+    }
+
+    #[test]
+    fn the_side_whose_time_runs_out_first_ends_an_idle_connection() {
+        let mut relay = idle_relay();
+        assert_eq!(deadline(&relay), (100, CloseReason::ClientTimeout));
+        relay.client.touched = Tick(150);
+        assert_eq!(deadline(&relay), (200, CloseReason::ServerTimeout));
+    }
+
+    #[test]
+    fn after_a_half_close_the_other_side_has_its_fin_timeout() {
+        let mut relay = idle_relay();
+        relay.client.eof = true;
+        assert_eq!(deadline(&relay), (40, CloseReason::ServerFinTimeout));
+        let mut relay = idle_relay();
+        relay.backend.eof = true;
+        assert_eq!(deadline(&relay), (30, CloseReason::ClientFinTimeout));
+    }
+
+    fn how(side: Side, reason: CloseReason) -> Close {
+        how_to_close(side, reason, true, false, || panic!("not asked while lingering"))
+    }
+
+    #[test]
+    fn a_stream_that_was_cut_off_ends_with_a_reset_and_a_complete_one_with_a_fin() {
+        use CloseReason::*;
+        for reason in CloseReason::ALL {
+            let expected = match reason {
+                Completed | ClientTimeout | ServerTimeout | ClientFinTimeout | ServerFinTimeout => {
+                    (Close::Plain, Close::Plain)
+                }
+                ClientReset => (Close::Plain, Close::Reset),
+                ServerReset | ConnectFailed | ConnectTimeout | NoBackend | Resources => {
+                    (Close::Reset, Close::Plain)
+                }
+                Killed => (Close::Reset, Close::Reset),
+            };
+            assert_eq!((how(Side::Client, reason), how(Side::Backend, reason)), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn who_is_owed_bytes_is_reset_whatever_the_reason() {
+        let close = how_to_close(Side::Client, CloseReason::ClientTimeout, true, true, || false);
+        assert_eq!(close, Close::Reset);
+    }
+
+    #[test]
+    fn without_lingering_a_reset_waits_until_nothing_is_lost_by_it() {
+        let close = |drained| how_to_close(Side::Client, CloseReason::Completed, false, false, || drained);
+        assert_eq!(close(true), Close::Reset);
+        assert_eq!(close(false), Close::Plain);
+    }
+}

@@ -52,3 +52,18 @@ impl fmt::Display for ConnectCause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_was_tried_and_what_came_back() {
+        let failure = ConnectFailure {
+            address: ([10, 84, 14, 2], 8082).into(),
+            cause: ConnectCause::Refused,
+            after: Duration::from_micros(312),
+        };
+        assert_eq!(failure.to_string(), "connect to 10.84.14.2:8082: refused after 312.0µs");
+    }
+}

@@ -336,3 +336,103 @@ fn flush(source: &mut End, destination: &mut End, flow: &mut Flow, buffers: &mut
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const NOW: Tick = Tick(7);
+
+    /// A relay with the client's and the backend's far ends.
+    fn relay() -> (Relay, TcpStream, TcpStream) {
+        let (client, far_client) = pair();
+        let (backend, far_backend) = pair();
+        (Relay::new(client, backend, Tick(0)), far_client, far_backend)
+    }
+
+    fn pair() -> (OwnedFd, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        (near.into(), far)
+    }
+
+    /// Writes until the relay stands still. Returns how much.
+    fn fill(relay: &mut Relay, buffers: &mut Buffers, source: &mut TcpStream) -> usize {
+        let mut written = 0;
+        let mut idle = 0;
+        while idle < 3 {
+            match source.write(&[1; 65536]) {
+                Ok(n) => (written, idle) = (written + n, 0),
+                Err(_) => idle += 1,
+            }
+            relay.backend.note(EventFlags::IN);
+            while relay.drive(buffers, NOW) == Progress::Busy {}
+        }
+        written
+    }
+
+    #[test]
+    fn a_slow_reader_costs_one_buffer_and_its_source_is_not_read() {
+        let (mut relay, mut reader, mut source) = relay();
+        let mut buffers = Buffers::new();
+        let written = fill(&mut relay, &mut buffers, &mut source);
+
+        assert!(relay.owes(Side::Client));
+        assert!(relay.waits_for(Side::Client) && !relay.waits_for(Side::Backend));
+        let held = relay.down.pending.as_ref().map_or(0, |pending| pending.bytes().len());
+        assert!(held > 0 && held <= BUFFER);
+        assert!((relay.down.bytes as usize) + held < written, "the rest waits in the source's kernel buffer");
+
+        let mut read = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while read < written {
+            if let Ok(n) = reader.read(&mut buffer) {
+                read += n;
+            }
+            relay.client.note(EventFlags::OUT);
+            relay.backend.note(EventFlags::IN);
+            while relay.drive(&mut buffers, NOW) == Progress::Busy {}
+        }
+        assert_eq!(relay.down.bytes as usize, written);
+        assert!(!relay.owes(Side::Client));
+        assert_eq!(buffers.spare.len(), 1, "the buffer that was put aside is used again");
+    }
+
+    #[test]
+    fn a_source_that_never_pauses_gives_others_their_turn() {
+        let (mut relay, mut reader, mut source) = relay();
+        let mut buffers = Buffers::new();
+        buffers.current = vec![0; 16].into_boxed_slice();
+        source.write_all(&[1; 16 * BUDGET + 1]).unwrap();
+        assert_eq!(relay.drive(&mut buffers, NOW), Progress::Busy);
+        assert_eq!(relay.down.bytes as usize, 16 * BUDGET);
+        assert_eq!(relay.drive(&mut buffers, NOW), Progress::Waiting);
+        assert_eq!(reader.read(&mut [0; 4096]).unwrap(), 16 * BUDGET + 1);
+    }
+
+    #[test]
+    fn bytes_and_the_time_of_both_ends_are_taken_down() {
+        let (mut relay, _reader, mut source) = relay();
+        source.write_all(b"hello").unwrap();
+        assert_eq!(relay.drive(&mut Buffers::new(), NOW), Progress::Waiting);
+        assert_eq!((relay.up.bytes, relay.down.bytes), (0, 5));
+        assert_eq!((relay.client.touched, relay.backend.touched), (NOW, NOW));
+    }
+
+    #[test]
+    fn an_error_that_comes_together_with_a_fin_is_not_missed() {
+        use rustix::net::sockopt;
+        let (mut relay, client, _source) = relay();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap();
+        drop(client);
+        relay.client.note(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        assert_eq!(relay.drive(&mut Buffers::new(), NOW), Progress::Broken(Side::Client));
+    }
+}

@@ -89,3 +89,85 @@ fn settings(service: &Service) -> Settings {
         linger: service.linger,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use config::{Balance, Check, CheckKind, Passive, Timeouts, Weight};
+
+    use super::*;
+    use crate::Eligible;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn service(service: &str, port: u16, backends: &[(&str, u16)]) -> Service {
+        let backend = |(backend, port): &(&str, u16)| config::Backend {
+            name: name(backend),
+            address: ([192, 0, 2, 1], *port).into(),
+            weight: Weight::ONE,
+            backup: false,
+            disabled: false,
+        };
+        let t = Duration::from_secs(5);
+        Service {
+            name: name(service),
+            vips: vec![],
+            listen: vec![([127, 0, 0, 1], port).into()],
+            required: true,
+            min_healthy: 1,
+            balance: Balance::RoundRobin,
+            tcp_keepalive: false,
+            linger: true,
+            timeouts: Timeouts { connect: t, client: t, server: t, client_fin: t, server_fin: t },
+            retries: 3,
+            check: Check { kind: CheckKind::None, interval: t, timeout: t, rise: 2, fall: 3, port: None },
+            passive: Passive { enabled: false, failures: 3, window: t },
+            backends: backends.iter().map(backend).collect(),
+        }
+    }
+
+    fn member(snapshot: &Snapshot, service: &str, index: usize) -> Arc<Backend> {
+        snapshot.service(&name(service)).unwrap().members[index].backend.clone()
+    }
+
+    #[test]
+    fn a_backend_is_the_same_while_service_name_and_address_are() {
+        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(2));
+        let next = compile(&[service("web", 2, &[("b", 11), ("a", 99), ("c", 10)])], &first);
+        assert!(Arc::ptr_eq(&member(&next, "web", 0), &member(&first, "web", 1)));
+        assert!(!Arc::ptr_eq(&member(&next, "web", 1), &member(&first, "web", 0)), "another address");
+        assert!(!Arc::ptr_eq(&member(&next, "web", 2), &member(&first, "web", 0)), "another name");
+        let other = compile(&[service("other", 1, &[("a", 10)])], &first);
+        assert!(!Arc::ptr_eq(&member(&other, "other", 0), &member(&first, "web", 0)), "another service");
+    }
+
+    #[test]
+    fn what_is_new_is_not_eligible_and_what_is_known_keeps_its_eligibility_and_its_turn() {
+        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(1));
+        let entry = first.service(&name("web")).unwrap();
+        assert!(entry.pick(&[]).is_none());
+        entry.members.iter().for_each(|m| m.backend.set_eligible(Eligible::Yes));
+        entry.recompile();
+        let order = |snapshot: &Snapshot| {
+            snapshot.service(&name("web")).unwrap().pick(&[]).unwrap().id().backend.to_string()
+        };
+        let before = order(&first);
+        let next = compile(&[service("web", 1, &[("a", 10), ("b", 11), ("c", 12)])], &first);
+        assert_eq!(member(&next, "web", 2).eligible(), Eligible::No);
+        assert_ne!(order(&next), before, "the turn goes on");
+        assert_eq!(order(&next), before);
+    }
+
+    #[test]
+    fn every_address_leads_to_its_service() {
+        let services = [service("web", 1, &[("a", 10)]), service("api", 2, &[("a", 10)])];
+        let snapshot = compile(&services, &Snapshot::empty(1));
+        for service in &services {
+            assert_eq!(snapshot.listener(service.listen[0]).unwrap().name, service.name);
+        }
+        assert!(snapshot.listener(([127, 0, 0, 1], 3).into()).is_none());
+    }
+}
