@@ -302,7 +302,7 @@ mod tests {
     }
 
     /// Each UPDATE's withdrawn and announced prefixes, after asserting that each is acceptable.
-    fn read_back(octets: &BytesMut, dialect: &Dialect) -> Vec<(Vec<IpNet>, Vec<IpNet>)> {
+    fn read_back(octets: &BytesMut, dialect: &Dialect) -> Vec<Said> {
         let context =
             AttributeContext { as4: dialect.as4, internal: dialect.internal, families: &dialect.families };
         let mut framer = Framer::default();
@@ -332,7 +332,10 @@ mod tests {
         (0..count).map(|n| IpNet::from(IpAddr::V6(((0x2001_0db8 << 96) + n).into()))).collect()
     }
 
-    fn packed(changes: &Changes, dialect: &Dialect) -> (u64, Vec<(Vec<IpNet>, Vec<IpNet>)>) {
+    /// Withdrawn and announced.
+    type Said = (Vec<IpNet>, Vec<IpNet>);
+
+    fn packed(changes: &Changes, dialect: &Dialect) -> (u64, Vec<Said>) {
         let mut out = BytesMut::new();
         let count = pack(changes, dialect, &mut out).unwrap();
         (count, read_back(&out, dialect))
