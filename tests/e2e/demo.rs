@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::common::daemon::BINARY;
+use crate::common::eventually::eventually;
 use crate::common::http::backend_of;
 use crate::common::process::Process;
 
@@ -28,6 +29,12 @@ impl Demo {
             .wait_since(mark, PATIENCE, is)
             .unwrap_or_else(|| panic!("no line with {parts:?}"))
             .what
+    }
+
+    /// Where it keeps its files.
+    fn folder(&self) -> PathBuf {
+        let line = self.line(0, &["status --socket "]);
+        Path::new(line.split("--socket ").nth(1).unwrap().trim()).parent().unwrap().into()
     }
 
     /// What the user would give to `curl` for the first service.
@@ -79,11 +86,11 @@ fn demo_announces_breaks_recovers_and_leaves_nothing_behind() {
 #[test]
 fn killed_demo_takes_its_load_balancer_with_it() {
     let mut demo = Demo::start();
-    let front = demo.url();
+    let (front, folder) = (demo.url(), demo.folder());
     demo.line(0, &["router", "/32"]);
     demo.0.signal(Signal::KILL);
     demo.0.wait_exit(PATIENCE);
-    crate::common::eventually::eventually("the load balancer is gone", PATIENCE, || {
-        TcpStream::connect(front).is_err()
-    });
+    eventually("the load balancer is gone", PATIENCE, || TcpStream::connect(front).is_err());
+    // The one thing it could not do any more.
+    std::fs::remove_dir_all(folder).unwrap();
 }
