@@ -67,9 +67,7 @@ fn demo_announces_breaks_recovers_and_leaves_nothing_behind() {
     demo.line(mark, &["router", &format!("{}/32", front.ip())]);
     assert!(backend_of(front).unwrap().contains("contrail-api"));
 
-    let socket = demo.line(0, &["status --socket "]);
-    let folder: PathBuf =
-        Path::new(socket.split("--socket ").nth(1).unwrap().trim()).parent().unwrap().into();
+    let folder = demo.folder();
     assert!(folder.is_dir());
     let children = children(demo.0.id());
     assert!(!children.is_empty());
