@@ -75,11 +75,12 @@ fn idle_deadline(relay: &Relay, settings: &Settings) -> (Tick, CloseReason) {
     }
 }
 
-/// How a socket is closed.
+/// How the socket of `side` is closed.
 ///
-/// RST where a FIN would make a stream that was cut off look complete: bytes are `owed` to it, or the other side broke.
-/// With `linger = false` RST wherever nothing is lost by it, so that nothing stays behind in the kernel: RST drops what
-/// the peer has not acknowledged, so not before the socket is `drained`.
+/// FIN after a complete stream. RST where a FIN would make a stream that was cut off look complete: the other side
+/// broke, or bytes are `owed`. At a timeout it depends on `linger`: without, RST, so that nothing stays behind in the
+/// kernel. RST drops what the peer has not acknowledged; a side that let its own time pass has had its chance, the other
+/// one is reset only when `drained`.
 fn how_to_close(
     side: Side,
     reason: CloseReason,
@@ -87,12 +88,14 @@ fn how_to_close(
     owed: bool,
     drained: impl FnOnce() -> bool,
 ) -> Close {
-    let cut_off = match reason {
-        CloseReason::Completed
-        | CloseReason::ClientTimeout
-        | CloseReason::ServerTimeout
-        | CloseReason::ClientFinTimeout
-        | CloseReason::ServerFinTimeout => false,
+    let resets = match reason {
+        CloseReason::Completed => false,
+        CloseReason::ClientTimeout | CloseReason::ClientFinTimeout => {
+            owed || (!linger && (side == Side::Client || drained()))
+        }
+        CloseReason::ServerTimeout | CloseReason::ServerFinTimeout => {
+            owed || (!linger && (side == Side::Backend || drained()))
+        }
         CloseReason::ClientReset => side == Side::Backend,
         CloseReason::ServerReset
         | CloseReason::ConnectFailed
@@ -101,7 +104,7 @@ fn how_to_close(
         | CloseReason::Resources => side == Side::Client,
         CloseReason::Killed => true,
     };
-    if cut_off || owed || (!linger && drained()) { Close::Reset } else { Close::Plain }
+    if resets { Close::Reset } else { Close::Plain }
 }
 
 #[cfg(test)]
@@ -184,9 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn without_lingering_a_reset_waits_until_nothing_is_lost_by_it() {
-        let close = |drained| how_to_close(Side::Client, CloseReason::Completed, false, false, || drained);
-        assert_eq!(close(true), Close::Reset);
-        assert_eq!(close(false), Close::Plain);
+    fn without_lingering_a_timeout_resets_whom_it_was_for_and_the_other_once_nothing_is_lost_by_it() {
+        let close = |side, reason, drained| how_to_close(side, reason, false, false, || drained);
+        assert_eq!(close(Side::Client, CloseReason::ClientTimeout, false), Close::Reset);
+        assert_eq!(close(Side::Backend, CloseReason::ClientTimeout, false), Close::Plain);
+        assert_eq!(close(Side::Backend, CloseReason::ClientTimeout, true), Close::Reset);
+        assert_eq!(close(Side::Client, CloseReason::ServerFinTimeout, false), Close::Plain);
+        assert_eq!(close(Side::Client, CloseReason::ServerFinTimeout, true), Close::Reset);
+    }
+
+    #[test]
+    fn without_lingering_a_complete_stream_still_ends_with_a_fin() {
+        let close = |side| how_to_close(side, CloseReason::Completed, false, false, || true);
+        assert_eq!((close(Side::Client), close(Side::Backend)), (Close::Plain, Close::Plain));
     }
 }

@@ -55,7 +55,9 @@ pub(crate) struct End {
     pub(crate) touched: Tick,
     readable: bool,
     writable: bool,
-    /// A short read does not prove that nothing is left: an end, an error or urgent data may follow.
+    /// The peer's FIN is here, so a short read has come to the end.
+    fin: bool,
+    /// A short read does not prove that nothing is left: an error or urgent data may follow.
     more: bool,
     /// The kernel reported an error.
     error: bool,
@@ -72,6 +74,7 @@ impl End {
             touched: now,
             readable: true,
             writable: true,
+            fin: false,
             more: false,
             error: false,
             eof: false,
@@ -81,11 +84,11 @@ impl End {
 
     /// Takes in what the kernel reported.
     pub(crate) fn note(&mut self, flags: EventFlags) {
-        const ENDING: EventFlags =
-            EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
+        const MORE: EventFlags = EventFlags::HUP.union(EventFlags::ERR).union(EventFlags::PRI);
         self.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
-        self.readable |= flags.intersects(EventFlags::IN | ENDING);
-        self.more |= flags.intersects(ENDING);
+        self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | MORE);
+        self.fin |= flags.contains(EventFlags::RDHUP);
+        self.more |= flags.intersects(MORE);
         self.error |= flags.contains(EventFlags::ERR);
     }
 
@@ -287,7 +290,10 @@ fn pump(
             Ok(0) => source.eof = true,
             Ok(read) => {
                 source.touched = now;
-                source.readable = source.more || read == buffers.current.len();
+                if read < buffers.current.len() && !source.more {
+                    source.readable = false;
+                    source.eof = source.fin;
+                }
                 if !deliver(read, destination, flow, buffers, now) {
                     return Pumped::Waiting;
                 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -53,6 +53,21 @@ fn an_idle_client_is_closed_after_the_client_timeout() {
     assert_eq!(read_all(&mut lab.connect()), b"hello");
     assert!(started.elapsed() >= SHORT, "{:?}", started.elapsed());
     lab.await_close(CloseReason::ClientTimeout);
+}
+
+#[test]
+fn without_lingering_a_timeout_resets_both_sides() {
+    let (heard, said) = mpsc::channel();
+    let server = Server::new(move |mut stream| {
+        stream.write_all(b"hello").unwrap();
+        heard.send(stream.read(&mut [0]).map_err(|e| e.kind())).unwrap();
+    });
+    let lab = Lab::with(ONE_WORKER, &[server.address], |service| {
+        service.timeouts.client = SHORT;
+        service.linger = false;
+    });
+    assert_reset(&mut lab.connect());
+    assert_eq!(said.recv_timeout(PATIENCE).unwrap(), Err(ErrorKind::ConnectionReset));
 }
 
 #[test]
