@@ -182,7 +182,8 @@ pub struct Service {
     pub min_healthy: u32,
     pub balance: Balance,
     pub tcp_keepalive: bool,
-    /// `false`: close with RST, HAProxy's `option nolinger`.
+    /// `false`: what we end ourselves (a timeout) is closed with RST, as with HAProxy's `option nolinger`. A complete stream
+    /// ends with a FIN all the same.
     pub linger: bool,
     pub timeouts: Timeouts,
     /// Connects to further distinct candidates after the first fails.
