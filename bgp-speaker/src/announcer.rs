@@ -214,3 +214,134 @@ impl Announcer {
         self.next_look.map(|(at, _)| at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use config::{Asn, PeerSet};
+
+    use super::*;
+    use crate::route::{Attributes, Route};
+    use crate::wire::{Framer, MessageKind};
+
+    const LIMIT: Duration = Duration::from_secs(6);
+
+    #[allow(clippy::disallowed_methods, reason = "an arbitrary origin; the tests move time themselves")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn announcer(now: Instant) -> Announcer {
+        let dialect = Dialect {
+            local_as: Asn::new(64512).unwrap(),
+            internal: false,
+            as4: true,
+            families: vec![Family::Ipv4],
+            next_hop_v4: Some([192, 0, 2, 1].into()),
+            next_hop_v6: None,
+        };
+        Announcer::new(Name::new("peer").unwrap(), dialect, true, LIMIT, now)
+    }
+
+    fn decision(version: u64, hosts: &[u8], now: Instant) -> Arc<RouteSet> {
+        let (communities, large_communities) = (vec![], vec![]);
+        let attributes = Attributes { med: 1, local_pref: 1, prepend: 0, communities, large_communities };
+        let route = Route { attributes, peers: PeerSet::All };
+        let routes: BTreeMap<IpNet, Route> =
+            hosts.iter().map(|host| (format!("10.0.0.{host}/32").parse().unwrap(), route.clone())).collect();
+        Arc::new(RouteSet { version, decided: now, cause: version, routes })
+    }
+
+    fn kinds(octets: &[u8]) -> Vec<MessageKind> {
+        let mut framer = Framer::default();
+        bytes::BufMut::put_slice(&mut framer.space(), octets);
+        std::iter::from_fn(|| framer.next_frame().unwrap().map(|frame| frame.kind)).collect()
+    }
+
+    #[test]
+    fn a_session_begins_with_the_routes_and_end_of_rib_and_then_says_changes_only() {
+        let now = origin();
+        let mut announcer = announcer(now);
+        let first = decision(1, &[1, 2], now);
+        assert_eq!(announcer.next_batch(&first, 0, now).unwrap().unwrap().updates, 2);
+        assert!(announcer.next_batch(&first, 100, now).unwrap().is_none(), "the same decision again");
+        let second = decision(2, &[1], now);
+        assert_eq!(announcer.next_batch(&second, 100, now).unwrap().unwrap().updates, 1);
+        let third = decision(3, &[1], now);
+        assert!(announcer.next_batch(&third, 200, now).unwrap().is_none(), "an equal decision");
+        assert_eq!(announcer.routes(), 1);
+    }
+
+    #[test]
+    fn a_change_is_written_and_acknowledged_when_its_last_octet_is() {
+        let now = origin();
+        let mut announcer = announcer(now);
+        let batch = announcer.next_batch(&decision(1, &[1], now), 50, now).unwrap().unwrap();
+        let end = 50 + batch.octets.len() as u64;
+        assert_eq!(announcer.written(end - 1).count(), 0);
+        assert_eq!(announcer.written(end).map(|change| change.version).collect::<Vec<_>>(), [1]);
+        assert_eq!(announcer.written(end).count(), 0, "told once");
+        assert!(announcer.acknowledged(end - 1, now).is_empty());
+        assert_eq!(announcer.acknowledged(end, now)[0].version, 1);
+        assert_eq!(announcer.poll_timeout(), None, "nothing is looked for any more");
+    }
+
+    #[test]
+    fn a_decision_that_changes_nothing_for_this_peer_is_acknowledged_with_what_was_before() {
+        let now = origin();
+        let mut announcer = announcer(now);
+        let batch = announcer.next_batch(&decision(1, &[1], now), 0, now).unwrap().unwrap();
+        announcer.next_batch(&decision(2, &[1], now), batch.octets.len() as u64, now).unwrap();
+        let arrived = announcer.acknowledged(batch.octets.len() as u64, now);
+        let arrived: Vec<_> = arrived.iter().map(|change| (change.version, change.is_change())).collect();
+        assert_eq!(arrived, [(1, true), (2, false)]);
+    }
+
+    #[test]
+    fn looking_for_acknowledgements_slows_down_and_ends_at_the_deadline() {
+        let start = origin();
+        let (mut announcer, mut now, mut looks) = (announcer(start), start, 0);
+        announcer.next_batch(&decision(1, &[1], start), 0, start).unwrap();
+        while !announcer.is_overdue(now) {
+            now = announcer.poll_timeout().unwrap();
+            announcer.acknowledged(0, now);
+            looks += 1;
+        }
+        assert!(now - start < LIMIT + LAST_LOOK && looks < 80, "{looks} looks in {:?}", now - start);
+    }
+
+    #[test]
+    fn with_too_much_unacknowledged_the_newest_decision_waits_and_is_said_at_last() {
+        let now = origin();
+        let mut announcer = announcer(now);
+        let decisions: Vec<_> = (1..=100).map(|n| decision(n, &[n as u8], now)).collect();
+        let mut queued = 0;
+        for decision in &decisions {
+            let batch = announcer.next_batch(decision, queued, now).unwrap();
+            queued += batch.map_or(0, |batch| batch.octets.len() as u64);
+        }
+        assert_eq!(announcer.in_flight.len(), MAX_IN_FLIGHT);
+        announcer.acknowledged(queued, now);
+        let batch = announcer.next_batch(&decisions[99], queued, now).unwrap().unwrap();
+        assert_eq!(batch.updates, 2, "one withdrawal, one announcement");
+        assert!(announcer.next_batch(&decisions[99], queued, now).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_refresh_is_demarcated_where_the_peer_understands_it() {
+        use MessageKind::{RouteRefresh, Update};
+        let now = origin();
+        for (demarcate, expected) in [(true, vec![RouteRefresh, Update, RouteRefresh]), (false, vec![Update])]
+        {
+            let mut announcer = Announcer { demarcate, ..announcer(now) };
+            let decision = decision(1, &[1], now);
+            announcer.next_batch(&decision, 0, now).unwrap();
+            announcer.refresh(Family::Ipv4);
+            announcer.refresh(Family::Ipv4);
+            let batch = announcer.next_batch(&decision, 0, now).unwrap().unwrap();
+            assert_eq!(kinds(&batch.octets), expected);
+            assert!(announcer.next_batch(&decision, 0, now).unwrap().is_none());
+        }
+    }
+}

@@ -102,6 +102,16 @@ impl Dialect {
         effective
     }
 
+    /// Whether `desired` would be said as `effective`, which [`Dialect::effective`] made, was.
+    pub(crate) fn says_the_same(&self, effective: &Attributes, desired: &Attributes) -> bool {
+        let Attributes { med, local_pref, prepend, communities, large_communities } = desired;
+        effective.med == *med
+            && (!self.internal || effective.local_pref == *local_pref)
+            && (self.internal || effective.prepend == *prepend)
+            && effective.communities == *communities
+            && effective.large_communities == *large_communities
+    }
+
     /// In the order of their types (RFC 4271 §4.3); NEXT_HOP only for classic NLRI.
     fn encode_attributes(
         &self,

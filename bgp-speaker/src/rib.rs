@@ -28,24 +28,30 @@ impl AdjRibOut {
     /// Notes `desired` as sent and returns what has to be said for that to be true.
     pub(crate) fn advance(&mut self, desired: &RouteSet, peer: &Name, dialect: &Dialect) -> Diff {
         let mut diff = Diff::default();
-        let mut next = BTreeMap::new();
-        for (prefix, route) in &desired.routes {
-            if !route.peers.contains(peer) {
+        let wanted =
+            |prefix: &IpNet| desired.routes.get(prefix).is_some_and(|route| route.peers.contains(peer));
+        self.sent.retain(|prefix, _| {
+            let keep = wanted(prefix);
+            if !keep {
+                diff.changes.withdrawn.push(*prefix);
+            }
+            keep
+        });
+        for (prefix, route) in desired.routes.iter().filter(|(_, route)| route.peers.contains(peer)) {
+            let sent = self.sent.get(prefix);
+            if sent.is_some_and(|sent| dialect.says_the_same(sent, &route.attributes)) {
+                continue;
+            }
+            if let Some(reason) = dialect.obstacle(prefix, &route.attributes) {
+                diff.unannounced.push(Unannounced { prefix: *prefix, reason });
+                // What the peer holds is not what is desired, so it must not stay.
+                diff.changes.withdrawn.extend(self.sent.remove(prefix).map(|_| *prefix));
                 continue;
             }
             let attributes = dialect.effective(&route.attributes);
-            if self.sent.get(prefix) != Some(&attributes) {
-                if let Some(reason) = dialect.obstacle(prefix, &attributes) {
-                    diff.unannounced.push(Unannounced { prefix: *prefix, reason });
-                    continue;
-                }
-                diff.changes.announced.entry(attributes.clone()).or_default().push(*prefix);
-            }
-            next.insert(*prefix, attributes);
+            diff.changes.announced.entry(attributes.clone()).or_default().push(*prefix);
+            self.sent.insert(*prefix, attributes);
         }
-        diff.changes.withdrawn =
-            self.sent.keys().filter(|prefix| !next.contains_key(prefix)).copied().collect();
-        self.sent = next;
         diff
     }
 

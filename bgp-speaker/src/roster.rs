@@ -12,7 +12,7 @@ use crate::fsm::Params;
 use crate::observer::Observer;
 use crate::peer_task::{Blueprint, Command, PeerTask};
 use crate::route::RouteSet;
-use crate::status::{PeerEvent, PeerState, PeerStatus};
+use crate::status::{CloseReason, Origin, PeerEvent, PeerState, PeerStatus};
 use crate::supervisor::supervise;
 use crate::transport::Endpoint;
 use crate::wire::Notification;
@@ -110,11 +110,20 @@ async fn run(blueprint: Blueprint, commands: mpsc::Receiver<Command>) {
     };
     let failed = |text: String| {
         tracing::error!(peer = %observer.name(), text, "the peer's task died");
+        let was_established = observer.snapshot().state == PeerState::Established;
         observer.update(|status| {
             status.state = PeerState::Idle;
             status.session_ended();
         });
-        observer.emit(PeerEvent::TaskFailed { peer: observer.name().clone(), text });
+        let peer = observer.name().clone();
+        observer.emit(PeerEvent::TaskFailed { peer: peer.clone(), text });
+        if was_established {
+            let text = "the peer's task died".to_owned();
+            observer.emit(PeerEvent::Down {
+                peer,
+                reason: CloseReason { origin: Origin::Local, code: None, text },
+            });
+        }
     };
     supervise(make, failed).await;
 }
