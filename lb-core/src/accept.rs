@@ -95,8 +95,7 @@ impl Worker {
                 return;
             }
             let Some(listener) = self.listeners.get_mut(key) else { return };
-            if self.shared.open.fetch_add(1, Relaxed) >= self.shared.limit {
-                self.shared.open.fetch_sub(1, Relaxed);
+            if !self.shared.reserve() {
                 return self.shut_gate(Gate::full(self.tick()));
             }
             match accept(&listener.socket) {
@@ -122,14 +121,14 @@ impl Worker {
     }
 
     /// Stops accepting for a while and says so once.
-    fn starve(&mut self, error: Errno) {
+    pub(crate) fn starve(&mut self, error: Errno) {
         self.shut_gate(Gate::starved(self.tick()));
         if !std::mem::replace(&mut self.starved, true) {
             tracing::warn!(
                 worker = self.id.0,
                 %error,
                 connections = self.connections.len(),
-                "cannot accept, clients wait: raise the limit on open files or lower max_connections"
+                "out of resources, new clients wait: raise the limit on open files or lower max_connections"
             );
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct Attempt {
     tried: Vec<Arc<Backend>>,
     /// What the connection ends with if there is no further candidate.
     last: CloseReason,
+    /// The host had no descriptor or memory for it.
+    pub(crate) exhausted: Option<Errno>,
 }
 
 /// A socket that is connecting.
@@ -52,7 +54,13 @@ pub(crate) enum Failure {
 
 impl Attempt {
     pub(crate) fn new(now: Duration) -> Self {
-        Attempt { started: now, deadline: Tick::at(now), tried: Vec::new(), last: CloseReason::NoBackend }
+        Attempt {
+            started: now,
+            deadline: Tick::at(now),
+            tried: Vec::new(),
+            last: CloseReason::NoBackend,
+            exhausted: None,
+        }
     }
 
     /// Begins to connect to the next candidate. Refusals that the kernel knows at once go on to the one after.
@@ -92,8 +100,14 @@ impl Attempt {
             let described = describe(backend.backend().address(), failure, after);
             here.observer.connect_failed(backend.backend().id(), &described);
         }
+        if let Failure::Error(error) = failure
+            && is_exhausted(error)
+        {
+            self.exhausted = Some(error);
+            return Err(self.last);
+        }
         let retries = usize::try_from(service.settings().retries).unwrap_or(usize::MAX);
-        if self.tried.len() >= retries || matches!(failure, Failure::Error(error) if is_exhausted(error)) {
+        if self.tried.len() >= retries {
             return Err(self.last);
         }
         self.tried.push(backend.backend().clone());
@@ -102,7 +116,7 @@ impl Attempt {
 }
 
 /// No descriptor or no memory: no other candidate would fare better.
-pub(crate) fn is_exhausted(error: Errno) -> bool {
+fn is_exhausted(error: Errno) -> bool {
     matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)
 }
 

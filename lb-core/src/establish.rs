@@ -28,7 +28,8 @@ impl Worker {
             Err(reason) => {
                 self.shared.open.fetch_sub(1, Relaxed);
                 service.close(reason);
-                return socket::close(client, Close::Reset);
+                socket::close(client, Close::Reset);
+                return self.pause_if_exhausted(&attempt);
             }
         };
         // Without it the connection works; only a client that vanished is noticed later.
@@ -85,7 +86,18 @@ impl Worker {
                 self.wheel.set(key.index, deadline);
                 self.watch_backend(key);
             }
-            Err(reason) => self.close(key, reason),
+            Err(reason) => {
+                let attempt = connection.attempt.take();
+                self.close(key, reason);
+                attempt.iter().for_each(|attempt| self.pause_if_exhausted(attempt));
+            }
+        }
+    }
+
+    /// Lets further clients wait where this one could only be refused.
+    fn pause_if_exhausted(&mut self, attempt: &Attempt) {
+        if let Some(error) = attempt.exhausted {
+            self.starve(error);
         }
     }
 

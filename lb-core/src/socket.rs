@@ -188,6 +188,19 @@ mod tests {
     }
 
     #[test]
+    fn accepted_and_connecting_sockets_send_small_pieces_at_once() {
+        let listening = listener(LOOPBACK, Presence::Required).unwrap();
+        let socket = connect(address_of(&listening), KeepAlive::Off).unwrap();
+        let accepted = loop {
+            match accept(&listening) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                other => break other.unwrap(),
+            }
+        };
+        assert_eq!((sockopt::tcp_nodelay(&accepted), sockopt::tcp_nodelay(&socket)), (Ok(true), Ok(true)));
+    }
+
+    #[test]
     fn unacknowledged_counts_what_the_peer_has_not_taken() {
         let listening = listener(LOOPBACK, Presence::Required).unwrap();
         let socket = connect(address_of(&listening), KeepAlive::On).unwrap();

@@ -44,6 +44,13 @@ pub(crate) struct Shared {
     pub(crate) limit: u64,
 }
 
+impl Shared {
+    /// Counts one more connection if there may be one.
+    pub(crate) fn reserve(&self) -> bool {
+        self.open.fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1)).is_ok()
+    }
+}
+
 /// What the plane asks of a worker.
 pub(crate) enum Order {
     /// Accept on these sockets.

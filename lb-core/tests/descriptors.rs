@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 
 use common::*;
+use lb_core::CloseReason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
@@ -24,9 +25,15 @@ fn running_out_of_descriptors_stops_accepting_and_costs_no_established_connectio
     ask(1);
 
     let limit = getrlimit(Resource::Nofile);
-    let mut late = lab_socket(&lab);
+    let (mut refused, mut late) = (Late::new(&lab), Late::new(&lab));
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), maximum: limit.maximum }).unwrap();
-    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+
+    // One descriptor is enough to accept, not to connect.
+    hoard.pop();
+    refused.connect();
+    eventually("who cannot be served is refused", || lab.stats().closes.of(CloseReason::Resources) == 1);
+    hoard.extend(File::open("/dev/null"));
     late.connect();
     eventually("the listener is paused", || lab.plane.stats().paused_listeners == 1);
     ask(2);
@@ -36,6 +43,7 @@ fn running_out_of_descriptors_stops_accepting_and_costs_no_established_connectio
     late.send(b"x");
     assert_eq!(late.read(), b'x', "who waited is served");
     eventually("the listener accepts again", || lab.plane.stats().paused_listeners == 0);
+    assert!(lab.failures.all().is_empty(), "it was not the backend's failure");
     ask(3);
 }
 
@@ -45,13 +53,13 @@ struct Late {
     address: std::net::SocketAddr,
 }
 
-fn lab_socket(lab: &Lab) -> Late {
-    use rustix::net::{AddressFamily, SocketType, socket};
-    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap().into();
-    Late { stream, address: lab.address }
-}
-
 impl Late {
+    fn new(lab: &Lab) -> Self {
+        use rustix::net::{AddressFamily, SocketType, socket};
+        let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap().into();
+        Late { stream, address: lab.address }
+    }
+
     fn connect(&mut self) {
         rustix::net::connect(&self.stream, &self.address).unwrap();
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use common::*;
 use lb_core::{CloseReason, DataPlane, Eligible, PrepareError};
@@ -130,13 +130,15 @@ fn another_plane_on_the_same_address_is_noticed_though_both_share_ports() {
 #[test]
 fn every_address_and_one_of_them_can_follow_each_other() {
     let server = Server::saying("0");
+    let port = Reserved::new(Ipv4Addr::UNSPECIFIED.into());
+    let (every, one) = (port.address, SocketAddr::new(LOCALHOST, port.address.port()));
     let lab = Lab::new(&[server.address]);
-    let mut every = lab.service.clone();
-    every.listen = vec![([0, 0, 0, 0], lab.address.port()).into()];
-    lab.apply(std::slice::from_ref(&every));
-    assert_eq!(read_all(&mut lab.connect()), b"0");
-    lab.apply(std::slice::from_ref(&lab.service));
-    assert_eq!(read_all(&mut lab.connect()), b"0");
+    let mut changed = lab.service.clone();
+    for listen in [vec![one], vec![every], vec![one], vec![one, every]] {
+        changed.listen = listen;
+        lab.apply(std::slice::from_ref(&changed));
+        assert_eq!(read_all(&mut connect(one)), b"0");
+    }
 }
 
 #[test]
