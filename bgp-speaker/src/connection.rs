@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fsm::{ConnId, Slot};
+use crate::md5::Md5Key;
 use crate::sockopt;
 use crate::wire::Framer;
 
@@ -92,6 +93,11 @@ impl Connection {
     /// Offset behind the last octet that the peer's TCP has acknowledged.
     pub(crate) fn acknowledged(&self) -> io::Result<u64> {
         Ok(self.written().saturating_sub(sockopt::unacknowledged(&self.stream)?))
+    }
+
+    /// Goes on with another TCP-MD5 key; what is on its way is sent again by TCP, signed with it.
+    pub(crate) fn set_md5_key(&self, peer: IpAddr, key: &Md5Key) -> io::Result<()> {
+        sockopt::set_md5_key(&self.stream, peer, key.as_bytes())
     }
 
     /// Resets: the peer learns at once that nothing more will come.

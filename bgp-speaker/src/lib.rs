@@ -8,6 +8,7 @@ mod announcer;
 mod connection;
 mod fsm;
 mod listener;
+mod md5;
 mod observer;
 pub mod pack;
 mod peer_task;

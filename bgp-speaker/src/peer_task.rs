@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::connection::{Connection, Connections};
 use crate::fsm::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
+use crate::md5::Md5Key;
 use crate::observer::Observer;
 use crate::route::RouteSet;
 use crate::session::{Session, Standing};
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Accepted(TcpStream),
     /// A changed `connect_retry`.
     ConnectRetry(Duration),
+    /// A changed TCP-MD5 key.
+    Key(Md5Key),
     /// Leave with this NOTIFICATION, for good.
     Stop(Notification),
 }
@@ -129,9 +132,21 @@ impl<'a> PeerTask<'a> {
         match command {
             Some(Command::Accepted(stream)) => self.accept(stream),
             Some(Command::ConnectRetry(base)) => self.fsm.set_connect_retry(base),
+            Some(Command::Key(key)) => self.change_key(key),
             Some(Command::Stop(notification)) => self.stop(notification),
             None => self.stop(Notification::cease(Cease::AdministrativeShutdown, "")),
         }
+    }
+
+    /// Without a reset where the kernel allows it: the peer changes its key at about the same time.
+    fn change_key(&mut self, key: Md5Key) {
+        let peer = self.blueprint.endpoint.remote.ip();
+        for connection in self.connections.iter_mut() {
+            if let Err(error) = connection.set_md5_key(peer, &key) {
+                tracing::warn!(peer = %self.blueprint.observer.name(), %error, "the key of a connection stays");
+            }
+        }
+        self.blueprint.endpoint.key = Some(key);
     }
 
     fn stop(&mut self, notification: Notification) {

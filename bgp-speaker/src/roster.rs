@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::fsm::Params;
+use crate::md5::Md5Key;
 use crate::observer::Observer;
 use crate::peer_task::{Blueprint, Command, PeerTask};
 use crate::route::RouteSet;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct PeerHandle {
     pub(crate) settings: Settings,
+    /// The TCP-MD5 key in force.
+    key: Mutex<Option<Md5Key>>,
     commands: mpsc::Sender<Command>,
     observer: Observer,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -49,6 +52,7 @@ impl PeerHandle {
     /// Starts the peer's task on the current runtime.
     pub(crate) fn spawn(
         settings: Settings,
+        key: Option<Md5Key>,
         connect_retry: Duration,
         shared: &Shared,
         now: Instant,
@@ -64,7 +68,7 @@ impl PeerHandle {
             connect_retry,
         };
         let blueprint = Blueprint {
-            endpoint: Endpoint::of(&settings.peer, params.internal()),
+            endpoint: Endpoint::of(&settings.peer, params.internal(), key.clone()),
             next_hop: settings.peer.next_hop,
             seed: shared.seed ^ fingerprint(settings.peer.name.as_str()),
             desired: shared.desired.subscribe(),
@@ -73,12 +77,30 @@ impl PeerHandle {
         };
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let task = tokio::spawn(run(blueprint, receiver));
-        Arc::new(PeerHandle { settings, commands, observer, task: Mutex::new(Some(task)) })
+        Arc::new(PeerHandle {
+            settings,
+            key: Mutex::new(key),
+            commands,
+            observer,
+            task: Mutex::new(Some(task)),
+        })
     }
 
     /// An error: its queue is full, or its task is gone.
     pub(crate) fn command(&self, command: Command) -> Result<(), ()> {
         self.commands.try_send(command).map_err(|_| ())
+    }
+
+    /// Takes a changed TCP-MD5 key into use; whether there is none is a matter of the settings.
+    pub(crate) fn rekey(&self, key: Option<&Md5Key>) {
+        let mut current = lock(&self.key);
+        let Some(key) = key.filter(|key| current.as_ref() != Some(key)) else { return };
+        match self.command(Command::Key(key.clone())) {
+            Ok(()) => *current = Some(key.clone()),
+            Err(()) => {
+                tracing::warn!(peer = %self.settings.peer.name, "the new TCP-MD5 key did not get through")
+            }
+        }
     }
 
     pub(crate) fn observer(&self) -> &Observer {

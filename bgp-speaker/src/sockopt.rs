@@ -6,22 +6,64 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::mem::size_of;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::SockAddr;
+
+/// The longest TCP-MD5 key (TCP_MD5SIG_MAXKEYLEN).
+pub(crate) const MAX_MD5_KEY: usize = 80;
+
+/// `struct tcp_md5sig` of <linux/tcp.h>; libc has only the constants.
+#[repr(C)]
+struct TcpMd5Sig {
+    address: libc::sockaddr_storage,
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    interface: c_int,
+    key: [u8; MAX_MD5_KEY],
+}
 
 /// Drops segments that come with a smaller TTL or hop limit (GTSM, RFC 5082 §3).
 pub(crate) fn set_min_ttl(socket: impl AsFd, ipv6: bool, ttl: u8) -> io::Result<()> {
     let (level, name) =
         if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT) } else { (libc::IPPROTO_IP, libc::IP_MINTTL) };
-    let value = c_int::from(ttl);
-    // SAFETY: the descriptor is borrowed and so open; the pointer and length describe `value`, which outlives the call.
+    set(socket, level, name, &c_int::from(ttl))
+}
+
+/// Signs and checks segments to and from `peer` with `key` (TCP-MD5, RFC 2385); an empty key ends that. On a listener it
+/// holds for connections to come.
+pub(crate) fn set_md5_key(socket: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+    let address = SockAddr::from(SocketAddr::new(peer, 0));
+    // SAFETY: every field is an integer or an array of integers, for which all zeros is a value.
+    let mut signature: TcpMd5Sig = unsafe { zeroed() };
+    // SAFETY: both sides are valid for `address.len()` octets, which is at most the size of sockaddr_storage, and they
+    // are different objects.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            address.as_ptr().cast::<u8>(),
+            (&raw mut signature.address).cast::<u8>(),
+            address.len() as usize,
+        );
+    }
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "a TCP-MD5 key has at most 80 octets");
+    signature.key.get_mut(..key.len()).ok_or_else(too_long)?.copy_from_slice(key);
+    signature.key_len = u16::try_from(key.len()).map_err(|_| too_long())?;
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
+}
+
+fn set<T>(socket: impl AsFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed and so open; pointer and length describe `value`, which outlives the call. The
+    // kernel only reads it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             level,
             name,
-            (&raw const value).cast(),
-            size_of::<c_int>() as libc::socklen_t,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,7 +1,9 @@
 //! The handle to the speaker: starts, changes and stops the peers' tasks, and reads what they show.
 #![allow(clippy::disallowed_methods, reason = "the deadline of a reload starts when it does")]
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::listener::{Bound, Listener, Strangers};
+use crate::md5::Md5Key;
 use crate::peer_task::Command;
 use crate::roster::{PeerHandle, Roster, Settings, Shared};
 use crate::route::RouteSet;
@@ -28,6 +31,13 @@ pub enum SpeakerError {
     )]
     Listen {
         address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot read the TCP-MD5 key of peer {peer} from {}: {source}", path.display())]
+    Password {
+        peer: Name,
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
@@ -81,6 +91,7 @@ impl Speaker {
     pub async fn apply(&self, config: &config::Bgp) -> Result<(), SpeakerError> {
         let inner = &*self.0;
         let mut connect_retry = inner.changing.lock().await;
+        let keys = read_keys(config)?;
         let new_listeners = inner.bind_new(config)?;
         let wanted: Vec<Settings> = config.peers.iter().map(|peer| settings(config, peer)).collect();
         let (kept, ended): (Vec<_>, Vec<_>) =
@@ -102,13 +113,15 @@ impl Speaker {
             *connect_retry = config.connect_retry;
         }
         let peers = wanted.into_iter().map(|settings| {
-            let same = kept.iter().find(|peer| peer.settings == settings).cloned();
-            same.unwrap_or_else(|| {
-                PeerHandle::spawn(settings, config.connect_retry, &inner.shared, Instant::now())
-            })
+            let key = keys.get(&settings.peer.address);
+            if let Some(same) = kept.iter().find(|peer| peer.settings == settings) {
+                same.rekey(key);
+                return same.clone();
+            }
+            PeerHandle::spawn(settings, key.cloned(), config.connect_retry, &inner.shared, Instant::now())
         });
         inner.roster.replace(peers.collect());
-        inner.exchange_listeners(config, new_listeners);
+        inner.exchange_listeners(config, new_listeners, &keys);
         Ok(())
     }
 
@@ -178,13 +191,24 @@ impl Inner {
     }
 
     /// Closes what is no longer configured and starts accepting on what is new; in configuration order.
-    fn exchange_listeners(&self, config: &config::Bgp, new: Vec<Bound>) {
+    fn exchange_listeners(&self, config: &config::Bgp, new: Vec<Bound>, keys: &BTreeMap<IpAddr, Md5Key>) {
         let mut listeners = self.listeners();
         listeners.retain(|listener| config.listen.contains(&listener.configured));
         listeners
             .extend(new.into_iter().map(|bound| bound.accept(self.roster.clone(), self.strangers.clone())));
+        listeners.iter_mut().for_each(|listener| listener.set_keys(keys));
         listeners.sort_by_key(|listener| config.listen.iter().position(|a| *a == listener.configured));
     }
+}
+
+/// The keys of those peers that have one, by the peer's address.
+fn read_keys(config: &config::Bgp) -> Result<BTreeMap<IpAddr, Md5Key>, SpeakerError> {
+    let with_file = config.peers.iter().filter_map(|peer| Some((peer, peer.password_file.as_ref()?)));
+    let keys = with_file.map(|(peer, path)| match Md5Key::read(path) {
+        Ok(key) => Ok((peer.address, key)),
+        Err(source) => Err(SpeakerError::Password { peer: peer.name.clone(), path: path.clone(), source }),
+    });
+    keys.collect()
 }
 
 fn settings(config: &config::Bgp, peer: &config::Peer) -> Settings {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::md5::Md5Key;
 use crate::sockopt;
 
 /// DSCP CS6 (network control) in the place of the former TOS octet.
@@ -26,10 +27,12 @@ pub(crate) struct Endpoint {
     pub(crate) min_ttl: Option<u8>,
     /// How long sent octets may stay unacknowledged before the kernel gives the connection up.
     pub(crate) user_timeout: Duration,
+    /// TCP-MD5.
+    pub(crate) key: Option<Md5Key>,
 }
 
 impl Endpoint {
-    pub(crate) fn of(peer: &config::Peer, internal: bool) -> Self {
+    pub(crate) fn of(peer: &config::Peer, internal: bool, key: Option<Md5Key>) -> Self {
         const WITHOUT_HOLD_TIME: Duration = Duration::from_secs(90);
         let (ttl, min_ttl) = match (peer.ttl_security, internal) {
             (true, _) => (Some(MAX_TTL), Some(MAX_TTL.saturating_sub(peer.multihop.saturating_sub(1)))),
@@ -42,6 +45,7 @@ impl Endpoint {
             ttl,
             min_ttl,
             user_timeout: peer.hold_time.as_duration().unwrap_or(WITHOUT_HOLD_TIME),
+            key,
         }
     }
 
@@ -71,6 +75,9 @@ impl Endpoint {
         }
         if let Some(ttl) = self.min_ttl {
             sockopt::set_min_ttl(&*socket, ipv6, ttl)?;
+        }
+        if let Some(key) = &self.key {
+            sockopt::set_md5_key(&*socket, self.remote.ip(), key.as_bytes())?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::{PeerEvent, PeerState, Speaker, SpeakerError};
@@ -270,4 +271,56 @@ async fn settled_tells_who_is_late_and_who_is_down() {
     established(&a, "b").await;
     let settled = a.settled(99, Instant::now() + Duration::from_millis(20)).await;
     assert_eq!((settled.late, settled.down), (vec![name("b")], vec![name("absent")]));
+}
+
+/// Writes `key` where both sides of a pair read theirs.
+fn write_key(folder: &tempfile::TempDir, key: &str) -> PathBuf {
+    let path = folder.path().join("key");
+    std::fs::write(&path, format!("{key}\n")).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn with_equal_md5_keys_a_session_establishes_and_survives_a_change_of_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut a_config, mut b_config) = configurations(13, A, B);
+    a_config.peers[0].password_file = Some(write_key(&folder, "first"));
+    b_config.peers[0].password_file = Some(write_key(&folder, "first"));
+    let (a, _a_events, b, _b_events) = start_both(&a_config, b_config.clone()).await;
+    established(&a, "b").await;
+    write_key(&folder, "second");
+    b_config.peers[0].port = a.listening()[0].port();
+    a.apply(&a_config).await.unwrap();
+    b.apply(&b_config).await.unwrap();
+    a.set_desired(routes(1, &[("192.0.2.1/32", 1)]));
+    eventually(&b, "a", |status| status.prefixes_dropped == 1).await;
+    let status = established(&a, "b").await;
+    assert_eq!((status.flaps, status.established), (0, 1));
+}
+
+#[tokio::test]
+async fn with_another_md5_key_or_none_nothing_gets_through() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for (net, other_key) in [(14, Some("other")), (15, None)] {
+        let (mut a, mut b) = configurations(net, A, B);
+        a.peers[0].password_file = Some(write_key(&folders[0], "ours"));
+        b.peers[0].password_file = other_key.map(|key| write_key(&folders[1], key));
+        b.connect_retry = Duration::from_millis(100);
+        let (a, _a_events, b, _b_events) = start_both(&a, b).await;
+        let status = eventually(&b, "a", |status| status.connection_attempts >= 3).await;
+        assert_eq!(status.messages_out.open, 0, "the handshake itself does not get through");
+        assert!(status.last_error.unwrap().text.contains("did not answer"));
+        assert_eq!(common::status(&a, "b").state, PeerState::Active);
+    }
+}
+
+#[tokio::test]
+async fn an_md5_key_that_cannot_be_read_changes_nothing() {
+    let (mut a_config, b) = configurations(16, A, B);
+    let (a, _a_events, _b, _b_events) = start_both(&a_config, b).await;
+    established(&a, "b").await;
+    a_config.peers[0].password_file = Some("/nowhere/key".into());
+    let refused = a.apply(&a_config).await;
+    assert!(matches!(refused, Err(SpeakerError::Password { peer, .. }) if peer == name("b")));
+    assert_eq!(status(&a, "b").state, PeerState::Established);
 }
