@@ -207,6 +207,7 @@ impl PeerFsm {
             Step::Wait => self.wait(slot, cause, now),
             Step::SendOpen => self.send_open(slot, now),
             Step::Confirm => {
+                self.retry.answered();
                 self.link_mut(slot).state = PeerState::OpenConfirm;
                 self.send(slot, MessageKind::Keepalive, keepalive(), now);
                 self.restart_hold(slot, now);
@@ -255,7 +256,6 @@ impl PeerFsm {
     }
 
     fn send_open(&mut self, slot: Slot, now: Instant) {
-        self.retry.connected();
         let link = self.link_mut(slot);
         link.state = PeerState::OpenSent;
         link.timers.stop_all();

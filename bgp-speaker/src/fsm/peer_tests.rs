@@ -200,6 +200,20 @@ fn a_dial_that_fails_is_tried_again_after_a_growing_jittered_pause() {
 }
 
 #[test]
+fn a_peer_that_accepts_and_closes_is_dialled_less_and_less_often() {
+    let mut bench = Bench::new(params());
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let id = bench.connected();
+        bench.event(Event::Disconnected(id, "closed".to_owned()));
+        let due = bench.fsm.poll_timeout().unwrap();
+        pauses.push((due - bench.now).as_millis());
+        bench.pass(due - bench.now);
+    }
+    assert!(pauses[0] <= 1000 && pauses[4] >= 6000, "{pauses:?}");
+}
+
+#[test]
 fn a_dial_without_an_answer_is_given_up_and_tried_again() {
     let mut bench = Bench::new(params());
     let first = bench.dial();

@@ -36,7 +36,7 @@ impl Jitter {
 pub(crate) struct Retry {
     base: Duration,
     jitter: Jitter,
-    /// Dials in a row that found nobody.
+    /// Dials in a row that found nobody who speaks BGP.
     dials: u32,
     /// Sessions in a row that did not last (RFC 4271 ConnectRetryCounter).
     sessions: u32,
@@ -76,8 +76,8 @@ impl Retry {
         self.backed_off(self.sessions, DAMPED)
     }
 
-    /// TCP works.
-    pub(crate) fn connected(&mut self) {
+    /// Somebody speaks BGP there. That TCP works is not enough: a router that holds us off accepts and closes.
+    pub(crate) fn answered(&mut self) {
         self.dials = 0;
     }
 
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn dials_back_off_to_connect_retry_and_start_over_once_tcp_works() {
+    fn dials_back_off_to_connect_retry_and_start_over_once_the_peer_speaks() {
         let mut retry = Retry::new(BASE, 1);
         for expected in [1, 2, 4, 8, 8, 8] {
             assert!(is_about(retry.after_dial(), expected));
         }
-        retry.connected();
+        retry.answered();
         assert!(is_about(retry.after_dial(), 1));
     }
 

@@ -267,4 +267,35 @@ mod tests {
         }
         assert_eq!(TABLE.len(), Input::RefreshInvalid as usize + 1);
     }
+
+    #[test]
+    fn the_table_is_the_one_that_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/bgp-conformance.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for (input, steps) in TABLE {
+            let cells: Vec<String> = steps.into_iter().map(cell).collect();
+            let row = format!("| {input:?} | {} |", cells.join(" | "));
+            assert!(document.contains(&row), "docs/bgp-conformance.md has no row\n{row}");
+        }
+    }
+
+    fn cell(step: Step) -> String {
+        match step {
+            Step::Ignore => "–".to_owned(),
+            Step::Close(Farewell::Silent) => "Idle".to_owned(),
+            Step::Close(Farewell::Given) => "Idle, its NOTIFICATION".to_owned(),
+            Step::Close(Farewell::HoldTimer) => "Idle, 4/0".to_owned(),
+            Step::Close(Farewell::SendHoldTimer) => "Idle, reset".to_owned(),
+            Step::Close(Farewell::Unexpected(subcode)) => format!("Idle, 5/{subcode}"),
+            Step::Dial => "dial: Connect".to_owned(),
+            Step::Wait => "Active".to_owned(),
+            Step::SendOpen => "OPEN: OpenSent".to_owned(),
+            Step::Confirm => "KEEPALIVE: OpenConfirm".to_owned(),
+            Step::Establish => "Established".to_owned(),
+            Step::RestartHold => "restart hold timer".to_owned(),
+            Step::SendKeepalive => "KEEPALIVE".to_owned(),
+            Step::TakeUpdate => "count, restart hold timer".to_owned(),
+            Step::AnswerRefresh => "send all again".to_owned(),
+        }
+    }
 }

@@ -141,75 +141,84 @@ fn hex(data: &[u8]) -> String {
     text
 }
 
+/// Names by code, and within a code by subcode; "" is unassigned.
+const NAMES: [(u8, &str, &[&str]); 8] = [
+    (
+        code::HEADER,
+        "Message Header Error",
+        &["", "Connection Not Synchronized", "Bad Message Length", "Bad Message Type"],
+    ),
+    (
+        code::OPEN,
+        "OPEN Message Error",
+        &[
+            "",
+            "Unsupported Version Number",
+            "Bad Peer AS",
+            "Bad BGP Identifier",
+            "Unsupported Optional Parameter",
+            "Authentication Failure",
+            "Unacceptable Hold Time",
+            "Unsupported Capability",
+            "",
+            "",
+            "",
+            "Role Mismatch",
+        ],
+    ),
+    (
+        code::UPDATE,
+        "UPDATE Message Error",
+        &[
+            "",
+            "Malformed Attribute List",
+            "Unrecognized Well-known Attribute",
+            "Missing Well-known Attribute",
+            "Attribute Flags Error",
+            "Attribute Length Error",
+            "Invalid ORIGIN Attribute",
+            "AS Routing Loop",
+            "Invalid NEXT_HOP Attribute",
+            "Optional Attribute Error",
+            "Invalid Network Field",
+            "Malformed AS_PATH",
+        ],
+    ),
+    (code::HOLD_TIMER, "Hold Timer Expired", &[]),
+    (
+        code::FSM,
+        "Finite State Machine Error",
+        &[
+            "",
+            "Unexpected Message in OpenSent",
+            "Unexpected Message in OpenConfirm",
+            "Unexpected Message in Established",
+        ],
+    ),
+    (
+        code::CEASE,
+        "Cease",
+        &[
+            "",
+            "Maximum Number of Prefixes Reached",
+            "Administrative Shutdown",
+            "Peer De-configured",
+            "Administrative Reset",
+            "Connection Rejected",
+            "Other Configuration Change",
+            "Connection Collision Resolution",
+            "Out of Resources",
+            "Hard Reset",
+            "BFD Down",
+        ],
+    ),
+    (code::ROUTE_REFRESH, "ROUTE-REFRESH Message Error", &["", "Invalid Message Length"]),
+    (code::SEND_HOLD_TIMER, "Send Hold Timer Expired", &[]),
+];
+
 fn name(code: u8, subcode: u8) -> String {
-    let (class, names): (&str, &[&str]) = match code {
-        code::HEADER => (
-            "Message Header Error",
-            &["", "Connection Not Synchronized", "Bad Message Length", "Bad Message Type"],
-        ),
-        code::OPEN => (
-            "OPEN Message Error",
-            &[
-                "",
-                "Unsupported Version Number",
-                "Bad Peer AS",
-                "Bad BGP Identifier",
-                "Unsupported Optional Parameter",
-                "Authentication Failure",
-                "Unacceptable Hold Time",
-                "Unsupported Capability",
-                "",
-                "",
-                "",
-                "Role Mismatch",
-            ],
-        ),
-        code::UPDATE => (
-            "UPDATE Message Error",
-            &[
-                "",
-                "Malformed Attribute List",
-                "Unrecognized Well-known Attribute",
-                "Missing Well-known Attribute",
-                "Attribute Flags Error",
-                "Attribute Length Error",
-                "Invalid ORIGIN Attribute",
-                "AS Routing Loop",
-                "Invalid NEXT_HOP Attribute",
-                "Optional Attribute Error",
-                "Invalid Network Field",
-                "Malformed AS_PATH",
-            ],
-        ),
-        code::HOLD_TIMER => ("Hold Timer Expired", &[]),
-        code::FSM => (
-            "Finite State Machine Error",
-            &[
-                "",
-                "Unexpected Message in OpenSent",
-                "Unexpected Message in OpenConfirm",
-                "Unexpected Message in Established",
-            ],
-        ),
-        code::CEASE => (
-            "Cease",
-            &[
-                "",
-                "Maximum Number of Prefixes Reached",
-                "Administrative Shutdown",
-                "Peer De-configured",
-                "Administrative Reset",
-                "Connection Rejected",
-                "Other Configuration Change",
-                "Connection Collision Resolution",
-                "Out of Resources",
-                "Hard Reset",
-                "BFD Down",
-            ],
-        ),
-        code::ROUTE_REFRESH => ("ROUTE-REFRESH Message Error", &["", "Invalid Message Length"]),
-        code::SEND_HOLD_TIMER => ("Send Hold Timer Expired", &[]),
-        _ => return format!("error code {code} subcode {subcode}"),
+    let Some((_, class, names)) = NAMES.into_iter().find(|(known, _, _)| *known == code) else {
+        return format!("error code {code} subcode {subcode}");
     };
     match (names.get(usize::from(subcode)), subcode) {
         (Some(name), _) if !name.is_empty() => format!("{class}/{name}"),
