@@ -12,11 +12,12 @@ use std::time::Duration;
 pub(crate) struct Tick(pub(crate) u64);
 
 impl Tick {
-    const LENGTH: Duration = Duration::from_millis(10);
+    const PER_SECOND: u64 = 100;
+    const MILLIS: u64 = 1000 / Self::PER_SECOND;
 
     /// The tick that `elapsed` since the start lies in.
     pub(crate) fn at(elapsed: Duration) -> Self {
-        Tick(u64::try_from(elapsed.as_millis() / Self::LENGTH.as_millis()).unwrap_or(u64::MAX))
+        Tick(elapsed.as_secs() * Self::PER_SECOND + u64::from(elapsed.subsec_millis()) / Self::MILLIS)
     }
 
     /// The first tick that is certainly `timeout` or more after any moment of this one.
@@ -26,7 +27,7 @@ impl Tick {
 
     /// From `elapsed` since the start until this tick begins.
     pub(crate) fn wait_from(self, elapsed: Duration) -> Duration {
-        Self::LENGTH.saturating_mul(u32::try_from(self.0).unwrap_or(u32::MAX)).saturating_sub(elapsed)
+        Duration::from_millis(self.0.saturating_mul(Self::MILLIS)).saturating_sub(elapsed)
     }
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct Ticks(u64);
 
 impl From<Duration> for Ticks {
     fn from(timeout: Duration) -> Self {
-        Ticks(u64::try_from(timeout.as_millis().div_ceil(Tick::LENGTH.as_millis())).unwrap_or(u64::MAX))
+        Ticks(u64::try_from(timeout.as_millis().div_ceil(Tick::MILLIS.into())).unwrap_or(u64::MAX))
     }
 }
 
@@ -200,6 +201,13 @@ mod tests {
         let fires = deadline.wait_from(Duration::ZERO);
         assert!(fires >= start + Duration::from_millis(30), "{fires:?}");
         assert!(fires <= start + Duration::from_millis(50), "{fires:?}");
+    }
+
+    #[test]
+    fn after_years_a_tick_is_still_waited_for() {
+        let years = Duration::from_secs(3 * 365 * 86_400);
+        let next = Tick(Tick::at(years).0 + 1);
+        assert_eq!(next.wait_from(years), Duration::from_millis(10));
     }
 
     #[derive(Debug, Clone)]
