@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
 
+use crate::address::LocalAddress;
 use crate::gate::Gate;
 use crate::poll::Token;
 use crate::service::ServiceEntry;
@@ -25,7 +26,19 @@ pub(crate) struct Listener {
     socket: OwnedFd,
     /// Of the newest snapshot that has the address: a listener that is being closed serves its queue with the last.
     entry: Arc<ServiceEntry>,
+    local: Arc<LocalAddress>,
     watched: bool,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        address: SocketAddr,
+        socket: OwnedFd,
+        entry: Arc<ServiceEntry>,
+        local: Arc<LocalAddress>,
+    ) -> Self {
+        Listener { address, socket, entry, local, watched: false }
+    }
 }
 
 /// What came of one accept.
@@ -61,9 +74,9 @@ fn accept(listener: &OwnedFd) -> Accepted {
 }
 
 impl Worker {
-    pub(crate) fn open_listeners(&mut self, sockets: Vec<(SocketAddr, OwnedFd, Arc<ServiceEntry>)>) {
-        for (address, socket, entry) in sockets {
-            self.listeners.insert(Listener { address, socket, entry, watched: false });
+    pub(crate) fn open_listeners(&mut self, listeners: Vec<Listener>) {
+        for listener in listeners {
+            self.listeners.insert(listener);
         }
         self.apply_gate();
     }
@@ -79,7 +92,7 @@ impl Worker {
                 match accept(&listener.socket) {
                     Accepted::Client(client) => {
                         self.shared.open.fetch_add(1, Relaxed);
-                        self.admit(client, listener.entry.clone());
+                        self.admit(client, listener.entry.clone(), listener.local.clone());
                     }
                     Accepted::Gone => {}
                     Accepted::Nobody | Accepted::Failed(_) => break,
@@ -105,8 +118,8 @@ impl Worker {
                     {
                         listener.entry = newest.clone();
                     }
-                    let entry = listener.entry.clone();
-                    self.admit(client, entry);
+                    let (entry, local) = (listener.entry.clone(), listener.local.clone());
+                    self.admit(client, entry, local);
                     continue;
                 }
                 Accepted::Gone => {}

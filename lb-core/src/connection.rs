@@ -2,6 +2,7 @@
 //! are pure; the event loop applies them.
 
 use crate::CloseReason;
+use crate::address::AddressGuard;
 use crate::backend::BackendGuard;
 use crate::connect::Attempt;
 use crate::poll::Watch;
@@ -13,6 +14,7 @@ use crate::wheel::Tick;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) service: ServiceGuard,
+    pub(crate) local: AddressGuard,
     pub(crate) backend: BackendGuard,
     /// While `attempt` is there, the backend's socket is still connecting and nothing is relayed.
     pub(crate) relay: Relay,
@@ -46,7 +48,7 @@ impl Connection {
         let linger = self.service.settings().linger;
         let owed = [self.relay.owes(Side::Client), self.relay.owes(Side::Backend)];
         self.service.close(reason);
-        drop(self.backend);
+        drop((self.backend, self.local));
         let Relay { client, backend, .. } = self.relay;
         for (side, end, owed) in [(Side::Client, client, owed[0]), (Side::Backend, backend, owed[1])] {
             let drained = || socket::unacknowledged(&end.socket) == Ok(0);

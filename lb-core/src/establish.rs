@@ -8,6 +8,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use crate::CloseReason;
+use crate::address::{AddressGuard, LocalAddress};
 use crate::connect::{Attempt, Failure, Here};
 use crate::connection::Connection;
 use crate::poll::{Token, Watch};
@@ -19,8 +20,9 @@ use crate::worker::Worker;
 
 impl Worker {
     /// Takes a client in, which is counted in `open` already, and begins to connect it to a backend.
-    pub(crate) fn admit(&mut self, client: OwnedFd, entry: Arc<ServiceEntry>) {
+    pub(crate) fn admit(&mut self, client: OwnedFd, entry: Arc<ServiceEntry>, local: Arc<LocalAddress>) {
         self.counters().accepted.increment();
+        let local = AddressGuard::new(local);
         let service = ServiceGuard::new(entry, self.id);
         let mut attempt = Attempt::new(self.now);
         let connecting = match attempt.next(&service, self.here()) {
@@ -28,6 +30,7 @@ impl Worker {
             Err(reason) => {
                 self.shared.open.fetch_sub(1, Relaxed);
                 service.close(reason);
+                drop(local);
                 socket::close(client, Close::Reset);
                 return self.pause_if_exhausted(&attempt);
             }
@@ -37,6 +40,7 @@ impl Worker {
         let deadline = attempt.deadline;
         let key = self.connections.insert(Connection {
             service,
+            local,
             backend: connecting.backend,
             relay: Relay::new(client, connecting.socket, self.tick()),
             attempt: Some(attempt),

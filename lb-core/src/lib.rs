@@ -13,12 +13,13 @@
 //!          (accept.rs)     (service.rs) (connect.rs)      (relay.rs)   (connection.rs)
 //! ```
 //!
-//! Pure parts: [`balance`], [`snapshot`], `plan`, `wheel`, `slab`, `gate`, the deadlines and closing rules of `connection`.
+//! Pure parts: [`balance`], [`snapshot`], `plan`, `address`, `wheel`, `slab`, `gate`, the deadlines and closing rules of `connection`.
 //! Drivers: `worker` with `accept` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
 //! are in `socket`, all of the event queue's in `poll`, the time is read in `clock`. Orders reach a worker through a
 //! channel that it looks into when its eventfd says so.
 
 mod accept;
+mod address;
 mod backend;
 pub mod balance;
 mod clock;

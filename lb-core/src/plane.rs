@@ -4,7 +4,7 @@
 //! [`DataPlane::commit`] cannot fail. The handle's lock is never held while it waits for a worker.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use config::{BackendId, Name, Service};
 use rustix::io::Errno;
 
+use crate::accept::Listener;
+use crate::address::Addresses;
 use crate::clock::Clock;
 use crate::counters::{PerWorker, WorkerId};
 use crate::plan::Plan;
@@ -111,6 +113,7 @@ pub struct DataPlane {
 #[derive(Default)]
 struct Control {
     listening: BTreeSet<SocketAddr>,
+    addresses: Addresses,
 }
 
 struct Handle {
@@ -179,20 +182,22 @@ impl DataPlane {
     /// nothing; backends that are new are not eligible.
     pub fn commit(&self, prepared: Prepared) -> Applied {
         let Prepared { services, plan, mut sockets } = prepared;
-        let snapshot = {
+        let mut open: Vec<_> = self.workers.iter().map(|_| Vec::new()).collect();
+        {
             let mut control = self.control();
             let snapshot = Arc::new(compile(&services, &self.shared.snapshot.load()));
             self.shared.snapshot.store(snapshot.clone());
             control.listening = &plan.open | &plan.keep;
-            snapshot
-        };
-        let mut open: Vec<_> = self.workers.iter().map(|_| Vec::new()).collect();
-        for address in &plan.open {
-            let (Some(entry), Some(sockets)) = (snapshot.listener(*address), sockets.remove(address)) else {
-                continue;
-            };
-            for (orders, socket) in open.iter_mut().zip(sockets) {
-                orders.push((*address, socket, entry.clone()));
+            control.addresses.forget_unused();
+            for address in &plan.open {
+                let (Some(entry), Some(sockets)) = (snapshot.listener(*address), sockets.remove(address))
+                else {
+                    continue;
+                };
+                let parts = control.addresses.take_up(address.ip(), self.workers.len());
+                for ((listeners, socket), local) in open.iter_mut().zip(sockets).zip(parts) {
+                    listeners.push(Listener::new(*address, socket, entry.clone(), local.clone()));
+                }
             }
         }
         self.order_each(open.into_iter().map(Order::Open));
@@ -251,6 +256,17 @@ impl DataPlane {
         self.shared.counters.sum(|c| &c.accepted)
     }
 
+    /// Client connections now that were accepted on this local address, whatever their service and port. Those that a
+    /// listener on every address accepted are the unspecified address's.
+    pub fn active_on(&self, ip: IpAddr) -> u64 {
+        self.control().addresses.sum(ip, |address| &address.active)
+    }
+
+    /// Client connections accepted on this local address for as long as it has been in use without a break.
+    pub fn accepted_on(&self, ip: IpAddr) -> u64 {
+        self.control().addresses.sum(ip, |address| &address.accepted)
+    }
+
     /// How long ago the slowest worker last turned its loop. An idle one turns every 500 ms.
     pub fn stalest_turn(&self) -> Duration {
         let oldest = self.shared.counters.iter().map(|c| c.turned_at.value()).min().unwrap_or(0);
@@ -272,6 +288,11 @@ impl DataPlane {
     pub fn kill_connections_of(&self, services: &[Name]) {
         let names: Arc<[Name]> = services.into();
         self.order_all(|| Order::KillOf(names.clone()));
+    }
+
+    /// The same for the connections that were accepted on this local address; see [`DataPlane::active_on`].
+    pub fn kill_connections_on(&self, ip: IpAddr) {
+        self.order_all(|| Order::KillOn(ip));
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {

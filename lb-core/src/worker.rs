@@ -5,8 +5,7 @@
 //! plane come through a channel and an eventfd; an order is done when its sender's other end is dropped.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
@@ -24,7 +23,6 @@ use crate::counters::{PerWorker, WorkerCounters, WorkerId};
 use crate::gate::{Capacity, Gate};
 use crate::poll::{Events, Poll, Token, Wake};
 use crate::relay::{Buffers, Progress, Side};
-use crate::service::ServiceEntry;
 use crate::slab::{Key, Slab};
 use crate::snapshot::Snapshot;
 use crate::wheel::{Tick, Ticks, Wheel};
@@ -53,14 +51,16 @@ impl Shared {
 
 /// What the plane asks of a worker.
 pub(crate) enum Order {
-    /// Accept on these sockets.
-    Open(Vec<(SocketAddr, OwnedFd, Arc<ServiceEntry>)>),
+    /// Accept on these.
+    Open(Vec<Listener>),
     /// Serve what waits at these addresses, then close them.
     Close(BTreeSet<SocketAddr>),
     /// End every connection.
     Kill,
     /// End every connection of these services.
     KillOf(Arc<[Name]>),
+    /// End every connection that was accepted on this local address.
+    KillOn(IpAddr),
     /// End every connection and the thread.
     Stop,
 }
@@ -244,20 +244,22 @@ impl Worker {
         self.wake.drain();
         while let Ok(Errand { order, done }) = self.errands.try_recv() {
             match order {
-                Order::Open(sockets) => self.open_listeners(sockets),
+                Order::Open(listeners) => self.open_listeners(listeners),
                 Order::Close(addresses) => self.close_listeners(&addresses),
                 Order::Kill => self.kill(|_| true),
-                Order::KillOf(names) => self.kill(|service| names.contains(service)),
+                Order::KillOf(names) => {
+                    self.kill(|connection| names.contains(&connection.service.entry().name))
+                }
+                Order::KillOn(ip) => self.kill(|connection| connection.local.ip() == ip),
                 Order::Stop => self.stopping = true,
             }
             drop(done);
         }
     }
 
-    fn kill(&mut self, of: impl Fn(&Name) -> bool) {
+    fn kill(&mut self, is_meant: impl Fn(&Connection) -> bool) {
         for key in self.connections.keys() {
-            let is_meant = self.connections.get_mut(key).is_some_and(|c| of(&c.service.entry().name));
-            if is_meant {
+            if self.connections.get_mut(key).is_some_and(|connection| is_meant(connection)) {
                 self.close(key, CloseReason::Killed);
             }
         }
