@@ -248,6 +248,18 @@ fn a_silent_peer_in_open_sent_is_left_after_four_minutes() {
 }
 
 #[test]
+fn a_silent_peer_in_open_confirm_is_left_after_the_negotiated_hold_time() {
+    let mut bench = Bench::new(params());
+    let id = bench.connected();
+    bench.open(id, &peer_open(LOWER));
+    bench.actions();
+    bench.pass(8 * SECOND);
+    assert_eq!(bench.fsm.state(), PeerState::OpenConfirm);
+    bench.pass(SECOND);
+    assert_eq!(bench.farewells(), [(Slot::Outbound, 4, 0, vec![])]);
+}
+
+#[test]
 fn keepalives_go_out_at_a_third_of_the_hold_time_or_a_little_sooner() {
     let mut bench = Bench::new(params());
     let id = bench.established();
