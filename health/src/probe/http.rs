@@ -1,7 +1,8 @@
 //! `kind = "http"`: one request on a connection of its own; status and, where asked for, a text in the body decide.
 //!
-//! Bounds: at most [`MAX_HEAD`] octets and hyper's 100 lines of header, [`MAX_BODY`] octets of body, all within the
-//! attempt's timeout. The body is read only if a text is expected in it, and only until the text is found.
+//! Bounds: at most [`MAX_HEAD`] octets and hyper's 100 lines of header, [`MAX_BODY`] octets of body, [`MAX_RAW`] octets in
+//! all, within the attempt's timeout. The body is read only if a text is expected in it, and only until the text is
+//! found.
 
 use std::pin::pin;
 
@@ -12,13 +13,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use super::Attempt;
+use super::bounded::Bounded;
 use crate::outcome::{Outcome, Verdict};
 
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024;
+/// Of everything that comes back: interim answers and the framing of chunks have no bound of their own.
+const MAX_RAW: usize = 1024 * 1024;
 
 pub(super) async fn attempt(attempt: Attempt, check: &HttpCheck) -> Outcome {
     let tried = format!("{} {} from {}", check.method, check.path, attempt.address);
@@ -31,7 +36,7 @@ pub(super) async fn attempt(attempt: Attempt, check: &HttpCheck) -> Outcome {
         Err(outcome) => return outcome,
     };
     let (verdict, came_back) =
-        match timeout_at(attempt.deadline(), exchange(TokioIo::new(stream), request, check)).await {
+        match timeout_at(attempt.deadline(), exchange(Bounded::new(stream, MAX_RAW), request, check)).await {
             Ok(Ok(came_back)) => (Verdict::Passed, came_back),
             Ok(Err(came_back)) => (Verdict::Failed, came_back),
             Err(_) => return attempt.timed_out(&format!("{tried}: connected, but no complete answer")),
@@ -52,11 +57,11 @@ fn request(attempt: &Attempt, check: &HttpCheck) -> hyper::http::Result<Request<
 
 /// Runs the connection and the exchange on it; `Ok` and `Err` say what came back.
 async fn exchange(
-    io: TokioIo<tokio::net::TcpStream>,
+    stream: Bounded<TcpStream>,
     request: Request<Empty<Bytes>>,
     check: &HttpCheck,
 ) -> Result<String, String> {
-    let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(io).await;
+    let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|e| in_words(&e))?;
     let mut answer = pin!(answer(sender, request, check));
     tokio::select! {
@@ -87,10 +92,14 @@ async fn find(response: Response<Incoming>, text: &str) -> Result<(), String> {
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let mut read = Vec::new();
+    let mut searched = 0usize;
     loop {
-        if contains(&read, text.as_bytes()) {
+        // What was searched before ends in less than the whole text: only there can it begin.
+        let begin = searched.saturating_sub(text.len().saturating_sub(1));
+        if contains(read.get(begin..).unwrap_or_default(), text.as_bytes()) {
             return Ok(());
         }
+        searched = read.len();
         if read.len() >= MAX_BODY {
             return Err(format!(
                 "{status} without {text:?} in the first {} KiB of its body",

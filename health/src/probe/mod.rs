@@ -3,6 +3,7 @@
 //! Owns the socket of the attempt, and its clock to say how long things took. Knows neither schedule nor history.
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock it measures with")]
 
+mod bounded;
 mod http;
 mod tcp;
 

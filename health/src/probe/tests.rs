@@ -321,6 +321,29 @@ async fn an_endless_body_is_read_up_to_the_bound_only_and_only_if_asked_for() {
 }
 
 #[tokio::test]
+async fn endless_interim_answers_end_at_the_bound() {
+    let (address, sent) = endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    let outcome = check(address, CheckKind::Http(http()), LONG).await;
+    assert_outcome(&outcome, Verdict::Failed, "gave up after 1024 KiB");
+    assert!(sent.load(Ordering::Relaxed) < IN_FLIGHT);
+}
+
+#[tokio::test]
+async fn a_body_of_tiny_chunks_is_searched_once_not_once_per_chunk() {
+    const CHUNKS: usize = 60_000;
+    let address = backend(async |mut stream: TcpStream| {
+        let head = &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"[..];
+        let _ = stream.write_all(&[head, &b"1\r\nx\r\n".repeat(CHUNKS), b"0\r\n\r\n"].concat()).await;
+    })
+    .await;
+    let started = Instant::now();
+    let outcome = check(address, expecting("ready"), LONG).await;
+    assert_outcome(&outcome, Verdict::Failed, &format!("in its body of {CHUNKS} octets"));
+    // Searched whole for each chunk, it is more than a thousand million comparisons.
+    assert!(started.elapsed() < Duration::from_secs(5), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_cannot_be_built_is_not_the_backends_fault() {
     let (_listener, address) = listener().await;
     let kind = CheckKind::Http(config::HttpCheck { path: "no path".into(), ..http() });
