@@ -1,9 +1,11 @@
 //! Cross-checks: what no key can tell on its own. Everything read is compared with everything else, and every
 //! contradiction is a finding. Pure; changes nothing.
 //!
-//! One slip should be one finding, so nothing is said to be absent where something was given but refused.
+//! One slip should be one finding, so nothing is said to be absent where something was given but refused. A reference
+//! that leads nowhere is reported all the same, with the place that cannot be read beside it.
 
 mod bgp;
+pub(crate) mod files;
 mod listen;
 mod service;
 mod vip;

@@ -1,4 +1,4 @@
-//! From a file, or its text, to a [`Config`]. The only module here that reads a file.
+//! From a file, or its text, to a [`Config`].
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Reads and checks the file at `path`. On an error, every problem of the file (warnings too) comes back at once; a file
-/// that cannot be read is a problem without a line.
+/// Reads and checks the file at `path`, and looks for the password files that it names. On an error, every problem of
+/// the file (warnings too) comes back at once; a file that cannot be read is a problem without a line.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
     let unreadable =
@@ -35,14 +35,22 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let line = 1 + e.as_bytes().iter().take(good).filter(|&&b| b == b'\n').count();
         unreadable(format!("line {line} is not UTF-8"), "a TOML file in UTF-8")
     })?;
-    parse(&text, &file)
+    examine(&text, &file, checks::files::check)
 }
 
-/// Checks `text`; `file` is what problems call it. The result is as [`load`]'s.
+/// Checks `text`, and nothing beyond it; `file` is what problems call it. The result is as [`load`]'s.
 ///
 /// Where the text is not TOML, all that the parser could still read is checked key by key, but not for what is missing
 /// or contradicts something else: that may be in the part that could not be read.
 pub fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
+    examine(text, file, |_, _| {})
+}
+
+fn examine(
+    text: &str,
+    file: &str,
+    check_beyond: impl FnOnce(&Raw, &mut Findings),
+) -> Result<Loaded, Problems> {
     let source = Source::new(file, text);
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -54,6 +62,7 @@ pub fn parse(text: &str, file: &str) -> Result<Loaded, Problems> {
     if !findings.is_partial() {
         presets::apply(&mut raw, &mut findings);
         checks::check(&raw, &mut findings);
+        check_beyond(&raw, &mut findings);
     }
     let config = if findings.has_errors() { None } else { resolve(raw) };
     let problems = findings.into_problems(&source, syntax_errors);

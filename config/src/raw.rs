@@ -46,7 +46,8 @@ pub(crate) struct Raw {
 pub(crate) struct RawAdmin {
     pub(crate) socket: Option<PathBuf>,
     pub(crate) listen: At<Option<SocketAddr>>,
-    pub(crate) auth: Option<AdminAuth>,
+    /// At its `password_file`.
+    pub(crate) auth: Option<At<AdminAuth>>,
 }
 
 impl Raw {
@@ -132,14 +133,14 @@ fn read_admin(mut admin: Table<'_, '_>) -> RawAdmin {
     RawAdmin { socket, listen, auth }
 }
 
-fn read_auth(admin: &mut Table<'_, '_>) -> Option<AdminAuth> {
+fn read_auth(admin: &mut Table<'_, '_>) -> Option<At<AdminAuth>> {
     let user = admin.optional("user", or_empty(text(USER, |user| is_user(user).then(|| user.to_owned()))));
     let password_file = admin.optional("password_file", or_empty(path));
     let is_refused =
         (admin.has("user") && user.is_none()) || (admin.has("password_file") && password_file.is_none());
     let (alone, partner) = match (user, password_file) {
-        (Some(At { value: Some(user), .. }), Some(At { value: Some(password_file), .. })) => {
-            return Some(AdminAuth { user, password_file });
+        (Some(At { value: Some(user), .. }), Some(At { value: Some(password_file), place })) => {
+            return Some(At { value: AdminAuth { user, password_file }, place });
         }
         (Some(user), _) if user.value.is_some() => (user.place, "password_file"),
         (_, Some(file)) if file.value.is_some() => (file.place, "user"),

@@ -20,7 +20,11 @@ pub(crate) fn resolve(raw: Raw) -> Option<Config> {
     };
     Some(Config {
         global: raw.global,
-        admin: Admin { socket: raw.admin.socket, listen: raw.admin.listen.value, auth: raw.admin.auth },
+        admin: Admin {
+            socket: raw.admin.socket,
+            listen: raw.admin.listen.value,
+            auth: raw.admin.auth.map(|auth| auth.value),
+        },
         bgp,
         vips: raw.vips.into_iter().map(resolve_vip).collect::<Option<_>>()?,
         services: raw.services.into_iter().map(resolve_service).collect::<Option<_>>()?,
@@ -60,7 +64,7 @@ fn resolve_bgp(bgp: RawBgp, of_vips: &BTreeSet<Family>) -> Option<Bgp> {
             hold_time: peer.hold_time.map_or(hold_time, |own| own.value),
             multihop: peer.multihop,
             ttl_security: peer.ttl_security,
-            password_file: peer.password_file,
+            password_file: peer.password_file.value,
         })
     };
     Some(Bgp {

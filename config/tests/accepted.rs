@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use config::{
-    AdminAuth, CheckKind, Community, Config, Family, HttpCheck, LargeCommunity, LogFormat, LogLevel, Name,
-    OnAllDown, OnShort, PeerSet, expand, load, parse,
+    AdminAuth, CheckKind, Community, Config, Family, HttpCheck, LargeCommunity, Loaded, LogFormat, LogLevel,
+    Name, OnAllDown, OnShort, PeerSet, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -40,6 +40,10 @@ fn every_key_of_a_peer_is_taken_over_and_the_rest_comes_from_bgp() {
     assert_eq!(bgp.connect_retry, Duration::from_millis(1500));
     let [a, b] = bgp.peers.as_slice() else { panic!("two peers") };
     assert_eq!((a.port, a.passive, a.multihop, a.ttl_security), (1179, true, 3, true));
+    assert_eq!(
+        (a.password_file.as_deref(), &b.password_file),
+        (Some("/etc/contrail-lb/tor-a.key".as_ref()), &None)
+    );
     assert_eq!(a.families, [Family::Ipv4, Family::Ipv6], "sorted, each once");
     assert_eq!(a.next_hop, Some("2001:db8:14::11".parse().expect("an address")));
     assert_eq!((a.hold_time.as_secs(), b.hold_time.as_secs()), (90, 30));
@@ -133,6 +137,35 @@ fn a_file_is_loaded_by_its_path() {
     let path = dir.path().join("contrail-lb.toml");
     std::fs::write(&path, FULL).expect("write");
     assert_eq!(load(&path).expect("accepted").config, accepted(FULL));
+}
+
+#[test]
+fn password_files_that_are_not_there_or_empty_are_warnings_of_load_only() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, secret) = (dir.path().join("contrail-lb.toml"), dir.path().join("password"));
+    let secret_name = secret.display().to_string();
+    let text = FULL
+        .replace("/etc/contrail-lb/password", &secret_name)
+        .replace("/etc/contrail-lb/tor-a.key", &secret_name);
+    std::fs::write(&path, &text).expect("write");
+    let about_files = |loaded: Loaded| {
+        let warnings = loaded.warnings.iter().filter(|w| w.key.ends_with("password_file"));
+        Vec::from_iter(warnings.map(|w| (w.line, w.key.clone(), w.message.clone())))
+    };
+    let warnings = || about_files(load(&path).expect("accepted"));
+    let of_both = |why: &str| {
+        let message = format!("{secret_name} {why}");
+        vec![
+            (15, "admin.password_file".to_owned(), message.clone()),
+            (31, "bgp.peer[0].password_file".to_owned(), message),
+        ]
+    };
+    assert_eq!(warnings(), of_both("cannot be read here: No such file or directory (os error 2)"));
+    std::fs::write(&secret, " \n").expect("write");
+    assert_eq!(warnings(), of_both("is empty"));
+    assert_eq!(about_files(parse(&text, "test.toml").expect("accepted")), []);
+    std::fs::write(&secret, "contrail123\n").expect("write");
+    assert_eq!(warnings(), []);
 }
 
 #[test]

@@ -252,11 +252,7 @@ fn an_address_that_cannot_be_a_vip_is_refused() {
         ("fe80::1", "link-local"),
         ("::ffff:10.9.9.9", "IPv4-mapped"),
     ] {
-        assert_error(
-            &changed("[[vip]]\naddress = \"10.9.9.9\"", &format!("[[vip]]\naddress = \"{address}\"")),
-            "vip[0].address",
-            why,
-        );
+        assert_error(&with(&format!("[[vip]]\naddress = \"{address}\"")), "vip[1].address", why);
     }
 }
 
@@ -332,6 +328,20 @@ fn a_vip_for_an_unknown_peer_is_refused() {
     let text = changed("[[vip]]", "[[vip]]\npeers = [\"tor-b\"]");
     assert_error(&text, "vip[0].peers[0]", "no [[bgp.peer]] is named \"tor-b\"");
     assert!(problems(&text).render(false).contains("did you mean \"tor-a\"?"));
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_is_reported_even_beside_a_broken_vip_or_peer() {
+    let second = "[[vip]]\naddress = \"10.9.9.256\"\npeers = [\"nope\"]\n";
+    let peer = "[[bgp.peer]]\nname = \"tor b\"\naddress = \"10.0.0.253\"\nremote_as = 64500\n";
+    let other = format!("{OTHER}vip = \"10.9.9.7\"\nports = [80]\n");
+    let problems = problems(&with(&format!("{second}{peer}{other}")));
+    let found: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let all = ["vip[1].address", "vip[1].peers[0]", "bgp.peer[1].name", "service[1].vip"];
+    assert_eq!(found, all, "{}", problems.render(false));
+    let rendered = problems.render(false);
+    assert!(rendered.contains("this one has no address that can be read"), "{rendered}");
+    assert!(rendered.contains("this one has no name that can be read"), "{rendered}");
 }
 
 #[test]

@@ -91,20 +91,22 @@ fn check_next_hop(peer: &RawPeer, of_vips: &BTreeSet<Family>, findings: &mut Fin
 }
 
 fn check_peer_names(vip: &RawVip, peers: &[RawPeer], findings: &mut Findings) {
-    if peers.iter().any(|peer| peer.name.is_none()) {
-        return;
-    }
+    let unreadable = peers.iter().find(|peer| peer.name.is_none());
     let names = peers.iter().filter_map(|peer| peer.name.as_ref()).map(|name| name.value.as_str());
     let names = Vec::from_iter(names.collect::<BTreeSet<_>>());
     for named in &vip.peers.items {
         let name = named.value.as_str();
         if !names.contains(&name) {
             let expected = match names.as_slice() {
-                [] => "the name of a [[bgp.peer]], of which there is none".to_owned(),
+                [] => "the name of a [[bgp.peer]]".to_owned(),
                 names => format!("one of {}", names.join(", ")),
             };
             let finding = Finding::error(&named.place, format!("no [[bgp.peer]] is named \"{name}\""));
             let finding = finding.expected(expected);
+            let finding = match unreadable {
+                Some(peer) => finding.related(&peer.place, "this one has no name that can be read"),
+                None => finding,
+            };
             findings.push(match nearest(name, &names) {
                 Some(near) => finding.help(format!("did you mean \"{near}\"?")),
                 None => finding,

@@ -33,18 +33,20 @@ fn check_form(service: &RawService, findings: &mut Findings) {
 }
 
 fn check_references(raw: &Raw, findings: &mut Findings) {
-    if raw.vips.iter().any(|vip| vip.address.is_none()) {
-        return;
-    }
+    let unreadable = raw.vips.iter().find(|vip| vip.address.is_none());
     let known: HashSet<IpAddr> =
         raw.vips.iter().filter_map(|vip| vip.address.as_ref()).map(|a| a.value).collect();
     for vip in raw.services.iter().flat_map(|service| &service.vips.items) {
         if !known.contains(&vip.value) {
             let finding = Finding::error(&vip.place, format!("no [[vip]] has the address {}", vip.value));
-            findings.push(finding.expected(match super::vip::addresses(raw) {
-                list if list.is_empty() => "the address of a [[vip]], of which there is none".to_owned(),
+            let finding = finding.expected(match super::vip::addresses(raw) {
+                list if list.is_empty() => "the address of a [[vip]]".to_owned(),
                 list => format!("one of {list}"),
-            }));
+            });
+            findings.push(match unreadable {
+                Some(vip) => finding.related(&vip.place, "this one has no address that can be read"),
+                None => finding,
+            });
         }
     }
 }

@@ -12,12 +12,8 @@ use crate::reader::{List, Table};
 use crate::schema;
 use crate::types::{Asn, Family, HoldTime, Name, RouterId};
 use crate::value::{
-    Refused, boolean, choice, duration, host_address, integer, listen_address, not_supported_yet, or_empty,
-    path, typed,
+    Refused, boolean, choice, duration, host_address, integer, listen_address, or_empty, path, typed,
 };
-
-/// Whether `password_file` of a peer works.
-const PEER_PASSWORD_BUILT: bool = false;
 
 /// `[bgp]`.
 #[derive(Debug)]
@@ -46,7 +42,7 @@ pub(crate) struct RawPeer {
     pub(crate) hold_time: Option<At<HoldTime>>,
     pub(crate) multihop: u8,
     pub(crate) ttl_security: bool,
-    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) password_file: At<Option<PathBuf>>,
     pub(crate) place: Place,
 }
 
@@ -83,7 +79,7 @@ impl RawPeer {
             hold_time: peer.optional("hold_time", hold_time),
             multihop: peer.value("multihop", integer(1..=u8::MAX), 1).value,
             ttl_security: peer.value("ttl_security", boolean, false).value,
-            password_file: peer.value("password_file", or_empty(password_file), None).value,
+            password_file: peer.value("password_file", or_empty(path), None),
             place: peer.place,
         }
     }
@@ -111,9 +107,4 @@ fn hold_time(value: &DeValue<'_>) -> Result<HoldTime, Refused> {
         return Err(Refused::expected("whole seconds: 0s or 3s..65535s (RFC 4271 §4.2)"));
     }
     Ok(HoldTime::from_secs(written.as_secs())?)
-}
-
-fn password_file(value: &DeValue<'_>) -> Result<PathBuf, Refused> {
-    let file = path(value)?;
-    if PEER_PASSWORD_BUILT { Ok(file) } else { Err(not_supported_yet("TCP-MD5", "no `password_file`")) }
 }

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::DAY;
 use super::bgp::name;
-use crate::findings::{At, Finding, Findings};
+use crate::findings::{At, Finding, Findings, Place};
 use crate::model::{Announce, Degraded, OnAllDown, OnShort};
 use crate::reader::{List, Table};
 use crate::schema;
@@ -26,6 +26,7 @@ pub(crate) struct RawVip {
     pub(crate) announce_delay: Duration,
     /// Empty: all.
     pub(crate) peers: List<Name>,
+    pub(crate) place: Place,
 }
 
 const ON_SHORT: &[(&str, Option<OnShort>)] =
@@ -60,6 +61,7 @@ impl RawVip {
                 .value("announce_delay", duration(Duration::ZERO..=DAY), Duration::from_secs(5))
                 .value,
             peers: vip.list("peers", name),
+            place: vip.place.clone(),
         }
     }
 }
