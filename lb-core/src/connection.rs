@@ -1,6 +1,8 @@
 //! One client's connection from accept to its end: which deadline it has, and how its sockets are closed. The rules
 //! are pure; the event loop applies them.
 
+use std::time::Duration;
+
 use crate::CloseReason;
 use crate::address::AddressGuard;
 use crate::backend::BackendGuard;
@@ -9,7 +11,10 @@ use crate::poll::Watch;
 use crate::relay::{Relay, Side};
 use crate::service::{ServiceGuard, Settings};
 use crate::socket::{self, Close};
-use crate::wheel::Tick;
+use crate::wheel::{Tick, Ticks};
+
+/// A connect that takes longer has its client watched: one that goes away meanwhile gives its place free.
+const UNDECIDED: Duration = Duration::from_millis(30);
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -21,7 +26,7 @@ pub(crate) struct Connection {
     pub(crate) attempt: Option<Attempt>,
     /// Waits in the run queue.
     pub(crate) queued: bool,
-    /// What the client's socket is watched for; `None` until the backend is connected.
+    /// What the client's socket is watched for; `None` at first, see [`Connection::look_again`].
     pub(crate) client_watch: Option<Watch>,
 }
 
@@ -31,6 +36,16 @@ impl Connection {
         match &self.attempt {
             Some(attempt) => (attempt.deadline, CloseReason::ConnectTimeout),
             None => idle_deadline(&self.relay, self.service.settings()),
+        }
+    }
+
+    /// When a connection that begins to connect at `now` is to be looked at: at its deadline, and before that once for
+    /// the sake of the client. Most backends answer sooner, and until then the client's socket costs no system call.
+    pub(crate) fn look_again(&self, now: Tick) -> Tick {
+        let deadline = self.deadline().0;
+        match self.client_watch {
+            None => deadline.min(now.after(Ticks::from(UNDECIDED))),
+            Some(_) => deadline,
         }
     }
 
@@ -115,11 +130,10 @@ mod tests {
 
     use super::*;
     use crate::socket::KeepAlive;
-    use crate::wheel::Ticks;
 
     /// A different time for each timeout.
     fn settings() -> Settings {
-        let ticks = |n: u64| Ticks::from(std::time::Duration::from_millis(10 * n));
+        let ticks = |n: u64| Ticks::from(Duration::from_millis(10 * n));
         Settings {
             connect: ticks(1000),
             client: ticks(100),

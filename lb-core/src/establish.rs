@@ -37,8 +37,7 @@ impl Worker {
         };
         // Without it the connection works; only a client that vanished is noticed later.
         let _ = socket::keep_alive(&client, service.settings().keepalive);
-        let deadline = attempt.deadline;
-        let key = self.connections.insert(Connection {
+        let connection = Connection {
             service,
             local,
             backend: connecting.backend,
@@ -46,8 +45,10 @@ impl Worker {
             attempt: Some(attempt),
             queued: false,
             client_watch: None,
-        });
-        self.wheel.set(key.index, deadline);
+        };
+        let look_again = connection.look_again(self.tick());
+        let key = self.connections.insert(connection);
+        self.wheel.set(key.index, look_again);
         self.watch_backend(key);
     }
 
@@ -84,10 +85,9 @@ impl Worker {
             .and_then(|()| attempt.next(&connection.service, here));
         match next {
             Ok(connecting) => {
-                let deadline = attempt.deadline;
                 connection.backend = connecting.backend;
                 connection.relay.connect_to(connecting.socket, tick);
-                self.wheel.set(key.index, deadline);
+                self.wheel.set(key.index, connection.look_again(tick));
                 self.watch_backend(key);
             }
             Err(reason) => {
@@ -105,19 +105,21 @@ impl Worker {
         }
     }
 
-    /// Watches the client, from when its backend is connected (before that nothing it does matters), and whether it
-    /// takes bytes from when it first did not: most never come to that.
+    /// Watches the client: for its end only while its backend is connecting, for bytes from when that is connected, and
+    /// whether it takes bytes from when it first did not; most never come to that.
     pub(crate) fn watch_client(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let wanted = match connection.relay.owes(Side::Client) {
-            true => Watch::ReadsAndWrites,
-            false => Watch::Reads,
+        let wanted = match (&connection.attempt, connection.relay.owes(Side::Client)) {
+            (Some(_), _) => Watch::Gone,
+            (None, true) => Watch::ReadsAndWrites,
+            (None, false) => Watch::Reads,
         };
         let (socket, token) = (&connection.relay.client.socket, Token::End(key, Side::Client));
         let changed = match (connection.client_watch, wanted) {
             (None, _) => self.poll.add(socket, token, wanted),
-            (Some(Watch::Reads), Watch::ReadsAndWrites) => self.poll.watch(socket, token, wanted),
-            (Some(Watch::Reads), Watch::Reads) | (Some(Watch::ReadsAndWrites), _) => return,
+            (Some(Watch::Gone), Watch::Reads | Watch::ReadsAndWrites)
+            | (Some(Watch::Reads), Watch::ReadsAndWrites) => self.poll.watch(socket, token, wanted),
+            (Some(Watch::Gone | Watch::Reads | Watch::ReadsAndWrites), _) => return,
         };
         connection.client_watch = Some(wanted);
         if changed.is_err() {

@@ -47,9 +47,11 @@ impl Token {
 const READS: EventFlags =
     EventFlags::ET.union(EventFlags::IN).union(EventFlags::RDHUP).union(EventFlags::PRI);
 
-/// Whether the loop wants to know that a socket takes bytes again.
+/// What the loop wants to know of a relayed socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watch {
+    /// Only that the connection is gone, of which the kernel tells unasked.
+    Gone,
     Reads,
     ReadsAndWrites,
 }
@@ -57,6 +59,7 @@ pub(crate) enum Watch {
 impl Watch {
     fn flags(self) -> EventFlags {
         match self {
+            Watch::Gone => EventFlags::ET,
             Watch::Reads => READS,
             Watch::ReadsAndWrites => READS | EventFlags::OUT,
         }
@@ -81,7 +84,7 @@ impl Poll {
         epoll::add(&self.epoll, socket, token.encode(), watch.flags())
     }
 
-    /// Watches it for more. What is already the case is reported again.
+    /// Watches it for something else. What is already the case is reported again.
     pub(crate) fn watch(&self, socket: impl AsFd, token: Token, watch: Watch) -> Result<()> {
         epoll::modify(&self.epoll, socket, token.encode(), watch.flags())
     }

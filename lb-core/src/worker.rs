@@ -177,8 +177,14 @@ impl Worker {
 
     fn handle_end(&mut self, key: Key, side: Side, flags: EventFlags) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.attempt.is_some() {
-            return self.connect_decided(key, flags);
+        match (&connection.attempt, side) {
+            (None, _) => {}
+            (Some(_), Side::Backend) => return self.connect_decided(key, flags),
+            // A client that half-closed waits for an answer, one that reset its connection does not.
+            (Some(_), Side::Client) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
+                return self.close(key, CloseReason::ClientReset);
+            }
+            (Some(_), Side::Client) => return,
         }
         connection.relay.end_mut(side).note(flags);
         self.drive(key);
@@ -225,6 +231,9 @@ impl Worker {
         let (deadline, reason) = connection.deadline();
         if tick < deadline {
             self.wheel.set(index, deadline);
+            if connection.attempt.is_some() {
+                self.watch_client(key);
+            }
         } else if connection.attempt.is_some() {
             self.connect_failed(key, Failure::TimedOut);
         } else {

@@ -36,17 +36,6 @@ fn a_backend_that_does_not_answer_is_given_up_after_the_connect_timeout() {
 }
 
 #[test]
-fn a_client_that_gives_up_while_its_backend_is_connected_leaves_nothing_behind() {
-    let hole = BlackHole::new();
-    let lab = Lab::with(ONE_WORKER, &[hole.address], |service| service.timeouts.connect = SHORT);
-    let client = lab.connect();
-    eventually("the connect begins", || lab.backend(0).active == 1);
-    reset(client);
-    lab.await_close(CloseReason::ConnectTimeout);
-    assert_eq!((lab.plane.active(), lab.backend(0).active), (0, 0));
-}
-
-#[test]
 fn after_a_connect_timeout_the_next_candidate_serves() {
     let (hole, server) = (BlackHole::new(), Server::saying("here"));
     let lab = Lab::with(ONE_WORKER, &[hole.address, server.address], |service| {
