@@ -17,7 +17,7 @@ use crate::socket;
 use crate::worker::Worker;
 
 /// Clients accepted before others get their turn.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// One worker's socket for one address.
 #[derive(Debug)]
@@ -39,38 +39,44 @@ impl Listener {
     ) -> Self {
         Listener { address, socket, entry, local, watched: false }
     }
+
+    /// The next client that waits.
+    pub(crate) fn accept(&self) -> Accepted {
+        match socket::accept(&self.socket) {
+            Ok(client) => Accepted::Client(client),
+            Err(Errno::AGAIN) => Accepted::Nobody,
+            // accept(2): an error that is already pending on the new socket is passed on as one of accept.
+            Err(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::PERM,
+            ) => Accepted::Gone,
+            Err(error) => Accepted::Failed(error),
+        }
+    }
+
+    /// What its clients come to.
+    pub(crate) fn destination(&self) -> (Arc<ServiceEntry>, Arc<LocalAddress>) {
+        (self.entry.clone(), self.local.clone())
+    }
 }
 
 /// What came of one accept.
-enum Accepted {
+pub(crate) enum Accepted {
     Client(OwnedFd),
     /// The client is gone already.
     Gone,
     /// Nobody waits.
     Nobody,
     Failed(Errno),
-}
-
-fn accept(listener: &OwnedFd) -> Accepted {
-    match socket::accept(listener) {
-        Ok(client) => Accepted::Client(client),
-        Err(Errno::AGAIN) => Accepted::Nobody,
-        // accept(2): an error that is already pending on the new socket is passed on as one of accept.
-        Err(
-            Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NONET
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::PERM,
-        ) => Accepted::Gone,
-        Err(error) => Accepted::Failed(error),
-    }
 }
 
 impl Worker {
@@ -81,25 +87,22 @@ impl Worker {
         self.apply_gate();
     }
 
-    /// Serves what waits at these addresses, the limit on connections notwithstanding, then closes them.
-    pub(crate) fn close_listeners(&mut self, addresses: &BTreeSet<SocketAddr>) {
+    /// Takes the listeners of these addresses out of the event loop.
+    pub(crate) fn take_listeners(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<Listener> {
+        let mut taken = Vec::new();
         for key in self.listeners.keys() {
             if self.listeners.get_mut(key).is_none_or(|listener| !addresses.contains(&listener.address)) {
                 continue;
             }
             let Some(listener) = self.listeners.remove(key) else { continue };
-            loop {
-                match accept(&listener.socket) {
-                    Accepted::Client(client) => {
-                        self.shared.open.fetch_add(1, Relaxed);
-                        self.admit(client, listener.entry.clone(), listener.local.clone());
-                    }
-                    Accepted::Gone => {}
-                    Accepted::Nobody | Accepted::Failed(_) => break,
-                }
+            if listener.watched {
+                // If it fails the loop is woken for nothing until the socket is closed, which is soon.
+                let _ = self.poll.remove(&listener.socket);
             }
+            taken.push(listener);
         }
         self.apply_gate();
+        taken
     }
 
     pub(crate) fn accept_batch(&mut self, key: Key) {
@@ -108,17 +111,17 @@ impl Worker {
                 return;
             }
             let Some(listener) = self.listeners.get_mut(key) else { return };
-            if !self.shared.reserve() {
+            if !self.shared.reserve(0) {
                 return self.shut_gate(Gate::full(self.tick()));
             }
-            match accept(&listener.socket) {
+            match listener.accept() {
                 Accepted::Client(client) => {
                     if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
                         && !Arc::ptr_eq(newest, &listener.entry)
                     {
                         listener.entry = newest.clone();
                     }
-                    let (entry, local) = (listener.entry.clone(), listener.local.clone());
+                    let (entry, local) = listener.destination();
                     self.admit(client, entry, local);
                     continue;
                 }

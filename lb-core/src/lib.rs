@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Pure parts: [`balance`], [`snapshot`], `plan`, `address`, `wheel`, `slab`, `gate`, the deadlines and closing rules of `connection`.
-//! Drivers: `worker` with `accept` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
+//! Drivers: `worker` with `accept`, `closing` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
 //! are in `socket`, all of the event queue's in `poll`, the time is read in `clock`. Orders reach a worker through a
 //! channel that it looks into when its eventfd says so.
 
@@ -24,6 +24,7 @@ mod backend;
 pub mod balance;
 mod clock;
 mod close_reason;
+mod closing;
 mod connect;
 mod connection;
 mod counters;

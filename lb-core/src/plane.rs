@@ -177,8 +177,8 @@ impl DataPlane {
         self.workers.iter().map(|_| socket::listener(address, presence)).collect()
     }
 
-    /// Makes a prepared configuration the running one: opens its new listeners first, then serves what waits at the
-    /// old ones and closes them. Returns when that is done. Connections, and backends that stay the same, notice
+    /// Makes a prepared configuration the running one: opens its new listeners first, then closes the old ones as
+    /// [`DataPlane::close_listeners`] does. Returns when that is done. Connections, and backends that stay the same, notice
     /// nothing; backends that are new are not eligible.
     pub fn commit(&self, prepared: Prepared) -> Applied {
         let Prepared { services, plan, mut sockets } = prepared;
@@ -273,7 +273,8 @@ impl DataPlane {
         self.shared.clock.elapsed().saturating_sub(Duration::from_millis(oldest))
     }
 
-    /// Serves what waits at every listener, then closes it. Returns when that is done. Connections go on.
+    /// Serves who waits at every listener, then closes it. Returns when that is done, after about 200 ms at the latest:
+    /// who waits longer, or beyond the limit on connections and a little more, is reset. Connections go on.
     pub fn close_listeners(&self) {
         let listening = std::mem::take(&mut self.control().listening);
         self.order_all(|| Order::Close(listening.clone()));

@@ -16,7 +16,7 @@ use rustix::net::{
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// Connections that may wait to be accepted, per worker and address. The kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: u16 = 4096;
 
 /// Whether an address may be listened on before the host has it (`IP_FREEBIND`): a VIP comes and goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) fn listener(address: SocketAddr, presence: Presence) -> Result<OwnedF
     // Accepted sockets inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
+    listen(&socket, i32::from(BACKLOG))?;
     Ok(socket)
 }
 

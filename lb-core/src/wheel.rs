@@ -25,6 +25,10 @@ impl Tick {
         Tick(self.0.saturating_add(timeout.0).saturating_add(1))
     }
 
+    pub(crate) fn next(self) -> Self {
+        Tick(self.0.saturating_add(1))
+    }
+
     /// From `elapsed` since the start until this tick begins.
     pub(crate) fn wait_from(self, elapsed: Duration) -> Duration {
         Duration::from_millis(self.0.saturating_mul(Self::MILLIS)).saturating_sub(elapsed)

@@ -1,7 +1,7 @@
 //! One worker: a thread with an event loop of its own, its own listeners and connections. Nothing of it is shared with
 //! other workers but the snapshot, the number of open connections and the turn of each service.
 //!
-//! One turn: wait for events, read the clock, handle the events, fire timers, continue what was busy. Orders from the
+//! One turn: wait for events, read the clock, handle the events, fire timers, serve who waits at closing listeners, continue what was busy. Orders from the
 //! plane come through a channel and an eventfd; an order is done when its sender's other end is dropped.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +17,7 @@ use rustix::event::epoll::EventFlags;
 
 use crate::accept::Listener;
 use crate::clock::Clock;
+use crate::closing::Closing;
 use crate::connect::{Failure, Here};
 use crate::connection::Connection;
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
@@ -43,9 +44,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Counts one more connection if there may be one.
-    pub(crate) fn reserve(&self) -> bool {
-        self.open.fetch_update(Relaxed, Relaxed, |open| (open < self.limit).then_some(open + 1)).is_ok()
+    /// Counts one more connection if there may be one, or if there are fewer than so many `beyond` the limit.
+    pub(crate) fn reserve(&self, beyond: u64) -> bool {
+        let one_more = |open| (open < self.limit + beyond).then_some(open + 1);
+        self.open.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 }
 
@@ -53,7 +55,7 @@ impl Shared {
 pub(crate) enum Order {
     /// Accept on these.
     Open(Vec<Listener>),
-    /// Serve what waits at these addresses, then close them.
+    /// Serve who waits at these addresses, within bounds, then close them.
     Close(BTreeSet<SocketAddr>),
     /// End every connection.
     Kill,
@@ -78,6 +80,7 @@ pub(crate) struct Worker {
     errands: Receiver<Errand>,
     wake: Arc<Wake>,
     pub(crate) listeners: Slab<Listener>,
+    pub(crate) closing: Vec<Closing>,
     pub(crate) gate: Gate,
     /// The host ran out of something and this was said.
     pub(crate) starved: bool,
@@ -108,6 +111,7 @@ impl Worker {
             errands,
             wake,
             listeners: Slab::new(),
+            closing: Vec::new(),
             gate: Gate::Open,
             starved: false,
             connections: Slab::new(),
@@ -135,6 +139,7 @@ impl Worker {
                 self.fire(index);
             }
             self.look_at_gate();
+            self.serve_closing();
             for _ in 0..self.ready.len() {
                 self.resume();
             }
@@ -163,7 +168,8 @@ impl Worker {
             return Duration::ZERO;
         }
         let timer = self.wheel.next_tick(Ticks::from(LONGEST_WAIT));
-        let next = timer.into_iter().chain(self.gate.until()).min();
+        let closing = self.closing.iter().map(|closing| closing.next);
+        let next = timer.into_iter().chain(self.gate.until()).chain(closing).min();
         next.map_or(LONGEST_WAIT, |tick| tick.wait_from(self.now).min(LONGEST_WAIT))
     }
 
@@ -249,12 +255,13 @@ impl Worker {
         connection.close(reason);
     }
 
+    /// Carries out what was ordered. Each `done` is dropped at the end of that, by what it was handed to or here.
     fn run_errands(&mut self) {
         self.wake.drain();
         while let Ok(Errand { order, done }) = self.errands.try_recv() {
             match order {
                 Order::Open(listeners) => self.open_listeners(listeners),
-                Order::Close(addresses) => self.close_listeners(&addresses),
+                Order::Close(addresses) => self.begin_to_close(&addresses, done),
                 Order::Kill => self.kill(|_| true),
                 Order::KillOf(names) => {
                     self.kill(|connection| names.contains(&connection.service.entry().name))
@@ -262,7 +269,6 @@ impl Worker {
                 Order::KillOn(ip) => self.kill(|connection| connection.local.ip() == ip),
                 Order::Stop => self.stopping = true,
             }
-            drop(done);
         }
     }
 

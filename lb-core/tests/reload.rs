@@ -103,6 +103,21 @@ fn clients_that_wait_at_a_listener_are_served_before_it_closes() {
 }
 
 #[test]
+fn a_close_takes_in_no_crowd_beyond_the_limit() {
+    let server = Server::echo();
+    let options = lb_core::PlaneOptions { workers: 2, max_connections: 1 };
+    let lab = Lab::with(options, &[server.address], |_| {});
+    let mut first = lab.connect();
+    ask(&mut first, b"first");
+    let waiting: Vec<_> = (0..300).map(|_| lab.connect()).collect();
+    lab.plane.close_listeners();
+    assert!(TcpStream::connect(lab.address).is_err());
+    assert!((2..=65).contains(&lab.plane.active()), "{}", lab.plane.active());
+    ask(&mut first, b"still");
+    drop(waiting);
+}
+
+#[test]
 fn an_address_in_use_is_refused_by_name_and_nothing_changes() {
     let server = Server::saying("0");
     let lab = Lab::new(&[server.address]);
