@@ -16,6 +16,7 @@ demo: ## the main job, with nothing installed and no root
 
 test: ## every test; as root with real routers in network namespaces
 	@.ci/setup build routers
+	@[ "$$(id -u)" -eq 0 ] || echo "not root: tests in network namespaces (real routers, addresses) are skipped"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --workspace --no-fail-fast; \
 	else \

@@ -42,6 +42,7 @@ pub struct Daemon {
     speaker: RwLock<Option<Speaker>>,
     latencies: Arc<Latencies>,
     reloader: tokio::sync::Mutex<Reloader>,
+    credentials: RwLock<Option<Credentials>>,
     /// What holds now, for readers that must not wait for a reload under way.
     config: RwLock<Arc<Config>>,
     reloads: RwLock<view::Reloads>,
@@ -99,6 +100,20 @@ impl Daemon {
             reloads.last_error = Some(outcome.text.clone());
         }
         outcome
+    }
+
+    /// Waits for a reload under way and takes no further one.
+    pub async fn end_reloads(&self) {
+        self.reloader.lock().await.end();
+    }
+
+    /// What an HTTP request needs to be let in.
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_credentials(&self, credentials: Option<Credentials>) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 
     pub fn config(&self) -> Arc<Config> {
@@ -173,6 +188,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         speaker: RwLock::new(None),
         latencies,
         reloader: tokio::sync::Mutex::new(Reloader::new(file, level, peer_events, host, seed)),
+        credentials: RwLock::default(),
         config: RwLock::new(Arc::new(config.clone())),
         reloads: RwLock::default(),
     });
@@ -191,22 +207,13 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
 /// The admin sockets, bound before anything changes on the host so that a second daemon fails first.
 struct Admin {
     socket: Option<RuntimeSocket>,
-    http: Option<(tokio::net::TcpListener, Option<Credentials>)>,
+    http: Option<tokio::net::TcpListener>,
 }
 
 async fn open_admin(config: &Config) -> anyhow::Result<Admin> {
     let socket = config.admin.socket.as_deref().map(RuntimeSocket::bind).transpose()?;
-    let credentials = match &config.admin.auth {
-        Some(auth) => {
-            let password = std::fs::read_to_string(&auth.password_file).with_context(|| {
-                format!("admin.password_file {}: cannot read", auth.password_file.display())
-            })?;
-            Some(Credentials::new(&auth.user, password.trim_end()))
-        }
-        None => None,
-    };
     let http = match config.admin.listen {
-        Some(address) => Some((http::bind(address).await?, credentials)),
+        Some(address) => Some(http::bind(address).await?),
         None => None,
     };
     Ok(Admin { socket, http })
@@ -221,8 +228,8 @@ impl Admin {
         if let Some(socket) = self.socket {
             tasks.spawn(socket.serve(Arc::clone(daemon)));
         }
-        if let Some((listener, credentials)) = self.http {
-            tasks.spawn(http::serve(listener, credentials, Arc::clone(daemon)));
+        if let Some(listener) = self.http {
+            tasks.spawn(http::serve(listener, Arc::clone(daemon)));
         }
         Serving(tasks)
     }

@@ -1,6 +1,7 @@
 //! Reload: a wrong file changes nothing, a good one touches only what it names.
 //!
-//! Order: read and check → open new sockets, put new addresses on the host → BGP peers → accept → checks, VIPs, routes.
+//! Order: read and check → open new sockets, put new addresses on the host → BGP peers → accept → checks, VIPs, routes → no
+//! BGP any more.
 //! The steps that can fail come first, and each undoes what came before it.
 
 use std::collections::BTreeSet;
@@ -8,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use bgp_speaker::{PeerEvent, Speaker};
+use bgp_speaker::{PeerEvent, Speaker, SpeakerError};
 use config::{Config, Service};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::app::Daemon;
+use crate::control::http::Credentials;
 use crate::logging::LevelHandle;
 use crate::steer::task::Command;
 use crate::vip::host::Host;
@@ -34,6 +36,8 @@ pub struct Reloader {
     host: Host,
     /// Feeds all jitter of the speaker.
     seed: u64,
+    /// The daemon is stopping.
+    ended: bool,
 }
 
 impl Reloader {
@@ -44,21 +48,25 @@ impl Reloader {
         host: Host,
         seed: u64,
     ) -> Self {
-        Reloader { file, level, peer_events, host, seed }
+        Reloader { file, level, peer_events, host, seed, ended: false }
     }
 
     /// The first configuration.
     pub async fn start(&self, daemon: &Daemon, config: Config) -> anyhow::Result<()> {
         let what = format!("{}: the first configuration", self.file.display());
-        if let Err(error) = self.apply(daemon, Arc::new(config), what).await {
-            self.host.remove_all().await;
-            return Err(error);
-        }
-        Ok(())
+        self.apply(daemon, Arc::new(config), what).await
+    }
+
+    /// No reload is taken any more.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Applies the file as it is now.
     pub async fn reload(&self, daemon: &Daemon) -> Outcome {
+        if self.ended {
+            return Outcome { ok: false, text: "the daemon is stopping\nnothing was changed".into() };
+        }
         let loaded = match config::load(&self.file) {
             Ok(loaded) => loaded,
             Err(problems) => {
@@ -88,50 +96,50 @@ impl Reloader {
     }
 
     async fn apply(&self, daemon: &Daemon, config: Arc<Config>, what: String) -> anyhow::Result<()> {
-        let before = daemon.config();
-        let speaker = self.apply_bgp(daemon.speaker(), &config).await?;
-        if let Err(error) = self.host.install(&config.services, &config.vips).await {
-            self.undo_bgp(daemon.speaker(), speaker, &before).await;
-            return Err(error.into());
-        }
+        // All that can fail, and each failure leaves things as they were.
+        let credentials = config.admin.auth.as_ref().map(Credentials::read).transpose()?;
+        let installation = self.host.prepare(&config.services, &config.vips).await?;
+        let running = daemon.speaker();
+        let speaker = match self.apply_bgp(running.clone(), &config).await {
+            Ok(speaker) => speaker,
+            Err(error) => {
+                installation.roll_back().await;
+                return Err(error.into());
+            }
+        };
+        // From here on nothing fails.
+        installation.commit().await;
         self.level.set(config.global.log.level);
-        if config.bgp.is_some() != daemon.speaker().is_some() {
-            daemon.set_speaker(speaker).await;
+        daemon.set_credentials(credentials);
+        if running.is_none() && speaker.is_some() {
+            daemon.set_speaker(speaker.clone()).await;
         }
         daemon.set_config(Arc::clone(&config));
         daemon
             .ask(|done| Command::Configure { config, what, done })
             .await
             .context("the steering task has ended")?;
+        if let (Some(running), None) = (running, speaker) {
+            daemon.set_speaker(None).await;
+            let deadline = tokio::time::Instant::now() + crate::shutdown::CEASE_BOUND;
+            running.shutdown("BGP is no longer configured", deadline.into_std()).await;
+        }
         Ok(())
     }
 
-    async fn apply_bgp(&self, running: Option<Speaker>, config: &Config) -> anyhow::Result<Option<Speaker>> {
+    /// The speaker that the configuration wants; one that it does not want goes on until the routes are decided.
+    async fn apply_bgp(
+        &self,
+        running: Option<Speaker>,
+        config: &Config,
+    ) -> Result<Option<Speaker>, SpeakerError> {
         match (running, &config.bgp) {
-            (None, None) => Ok(None),
+            (None | Some(_), None) => Ok(None),
             (None, Some(bgp)) => Ok(Some(Speaker::start(bgp, self.seed, self.peer_events.clone()).await?)),
             (Some(speaker), Some(bgp)) => {
                 speaker.apply(bgp).await?;
                 Ok(Some(speaker))
             }
-            (Some(speaker), None) => {
-                let deadline = tokio::time::Instant::now() + crate::shutdown::CEASE_BOUND;
-                speaker.shutdown("BGP is no longer configured", deadline.into_std()).await;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Back to the speaker's earlier configuration, which worked before.
-    async fn undo_bgp(&self, running: Option<Speaker>, started: Option<Speaker>, before: &Config) {
-        match (running, &before.bgp) {
-            (Some(speaker), Some(bgp)) => {
-                if let Err(error) = speaker.apply(bgp).await {
-                    tracing::error!("cannot go back to the earlier BGP configuration: {error}");
-                }
-            }
-            // Never told any routes; dropping it closes its sessions.
-            (None | Some(_), _) => drop(started),
         }
     }
 }

@@ -84,12 +84,13 @@ async fn in_order(daemon: &Daemon) {
     let timeout = daemon.config().global.drain_timeout;
     let deadline = now() + timeout;
     tracing::info!(timeout = ?timeout, "planned stop: withdrawing, then draining");
-    daemon.host().hold_addresses(true);
+    daemon.end_reloads().await;
+    daemon.host().begin_stop().await;
     let why = "planned stop (SIGTERM)".to_owned();
     daemon.ask(|done| Command::Drain { why, deadline, done }).await;
     until(deadline + GRACE, async || vips_are(daemon, &["closed", "address_down"]).await).await;
 
-    daemon.plane().close_listeners();
+    tokio::task::block_in_place(|| daemon.plane().close_listeners());
     until(deadline, async || daemon.plane().active() == 0).await;
     let left = daemon.plane().active();
     if left > 0 {
@@ -98,7 +99,7 @@ async fn in_order(daemon: &Daemon) {
     daemon.plane().kill_connections();
 
     close_sessions(daemon).await;
-    daemon.host().hold_addresses(false);
+    daemon.host().release_addresses();
     until(now() + GRACE, async || vips_are(daemon, &["address_down"]).await).await;
     daemon.host().remove_all().await;
 }
@@ -106,6 +107,9 @@ async fn in_order(daemon: &Daemon) {
 /// Routes still go first: the closing NOTIFICATION takes them.
 async fn at_once(daemon: &Daemon) {
     tracing::info!("stopping now");
+    // A reload under way is not waited for long.
+    let _ = tokio::time::timeout(GRACE, daemon.end_reloads()).await;
+    let _ = tokio::time::timeout(GRACE, daemon.host().begin_stop()).await;
     close_sessions(daemon).await;
     daemon.plane().close_listeners();
     daemon.plane().kill_connections();

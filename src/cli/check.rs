@@ -27,12 +27,10 @@ pub fn check(arguments: &CheckArguments) -> Exit {
     // A reader that went away is no reason to change the verdict, which is the exit code.
     if arguments.json {
         let expanded = loaded.as_ref().filter(|_| arguments.expand).map(config::expand);
-        let report = serde_json::json!({
-            "ok": loaded.is_some(),
-            "file": arguments.config,
-            "problems": problems.to_json(),
-            "expanded": expanded,
-        });
+        let mut report = problems.to_json();
+        report["ok"] = loaded.is_some().into();
+        report["file"] = arguments.config.display().to_string().into();
+        report["expanded"] = expanded.into();
         let _ = writeln!(out, "{report:#}");
     } else {
         if !problems.is_empty() {

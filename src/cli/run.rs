@@ -33,7 +33,7 @@ pub fn run(arguments: &RunArguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    let level = logging::init(&loaded.config.global.log);
+    let (level, _last_words) = logging::init(&loaded.config.global.log);
     for warning in loaded.warnings.iter() {
         tracing::warn!(key = warning.key, line = warning.line, "{}", warning.message);
     }

@@ -35,6 +35,19 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
+/// Why there is no password to ask for.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    #[error(
+        "admin.password_file {file}: cannot read: {source}; make it readable, or remove `user` and `password_file`"
+    )]
+    Unreadable { file: String, source: std::io::Error },
+    #[error(
+        "admin.password_file {file}: is empty and would let everybody in; write a password into its first line"
+    )]
+    Empty { file: String },
+}
+
 /// What a request needs to be let in: `user:password`, base64, as it stands in the header.
 #[derive(Clone)]
 pub struct Credentials(String);
@@ -42,6 +55,17 @@ pub struct Credentials(String);
 impl Credentials {
     pub fn new(user: &str, password: &str) -> Self {
         Credentials(base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+    }
+
+    /// Reads the password file; white space at its end is ignored.
+    pub fn read(auth: &config::AdminAuth) -> Result<Self, PasswordError> {
+        let file = auth.password_file.display().to_string();
+        let text = std::fs::read_to_string(&auth.password_file)
+            .map_err(|source| PasswordError::Unreadable { file: file.clone(), source })?;
+        match text.trim_end() {
+            "" => Err(PasswordError::Empty { file }),
+            password => Ok(Credentials::new(&auth.user, password)),
+        }
     }
 
     /// Compares in a time that does not tell how much of it was right.
@@ -59,7 +83,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, credentials: Option<Credentials>, daemon: Arc<Daemon>) {
+pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -69,11 +93,11 @@ pub async fn serve(listener: TcpListener, credentials: Option<Credentials>, daem
                 .await;
             continue;
         };
-        let (daemon, credentials) = (Arc::clone(&daemon), credentials.clone());
+        let daemon = Arc::clone(&daemon);
         tokio::spawn(async move {
             let service = hyper::service::service_fn(|request| {
-                let (daemon, credentials) = (Arc::clone(&daemon), credentials.clone());
-                async move { Ok::<_, Infallible>(answer(&request, credentials.as_ref(), &daemon).await) }
+                let daemon = Arc::clone(&daemon);
+                async move { Ok::<_, Infallible>(answer(&request, daemon.credentials().as_ref(), &daemon).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

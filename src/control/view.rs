@@ -1,6 +1,7 @@
 //! The state to show, as plain data that serialises: what `status --json` and `/api/v1` print. Field names are an API.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::{PeerState, PeerStatus};
@@ -8,7 +9,7 @@ use config::{Backend, Config, Service, Vip};
 use lb_core::{BackendStats, Eligible, PlaneStats, ServiceStats};
 use serde::Serialize;
 
-use crate::steer::view::{BackendStanding, SteerView};
+use crate::steer::view::{BackendStanding, SteerView, VipStanding};
 use crate::vip::life_cycle::Desire;
 
 /// `status --json`, `/api/v1/status`.
@@ -34,6 +35,8 @@ pub struct Status {
 #[derive(Debug, Clone, Serialize)]
 pub struct VipView {
     pub address: String,
+    /// False: it is on its way out after a reload.
+    pub configured: bool,
     pub interface: Option<String>,
     /// Where it is in its life cycle: `listening`, `announced`, `degraded`, `last_resort`, `withdrawn` …
     pub phase: &'static str,
@@ -152,8 +155,10 @@ pub fn status(
     plane: &PlaneStats,
     peers: &[PeerStatus],
 ) -> Status {
-    let vips: Vec<VipView> = config.vips.iter().map(|vip| vip_view(vip, config, steer, peers)).collect();
-    let not_ready = not_ready(&vips);
+    let mut vips: Vec<VipView> = config.vips.iter().map(|vip| vip_view(vip, config, steer, peers)).collect();
+    let leaving = steer.vips.iter().filter(|(address, _)| config.vips.iter().all(|v| v.address != **address));
+    vips.extend(leaving.map(|(address, standing)| leaving_view(*address, standing)));
+    let not_ready = not_ready(vips.iter().filter(|vip| vip.configured));
     let established = peers.iter().filter(|p| p.state == PeerState::Established).count();
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -176,23 +181,19 @@ pub fn status(
     }
 }
 
-fn not_ready(vips: &[VipView]) -> Vec<String> {
-    vips.iter()
-        .filter_map(|vip| {
-            if let ("withdrawn", Some(seconds)) = (vip.announce, vip.announce_in_seconds) {
-                Some(format!(
-                    "VIP {} is healthy and announced in {seconds:.1} s (announce_delay)",
-                    vip.address
-                ))
-            } else if vip.announce == "withdrawn" {
-                Some(format!("VIP {} is not announced: {}", vip.address, vip.reason))
-            } else if vip.peers_holding == 0 && vip.peers_meant > 0 {
-                Some(format!("VIP {}: none of its {} BGP peers has the route", vip.address, vip.peers_meant))
-            } else {
-                None
-            }
-        })
-        .collect()
+fn not_ready<'a>(vips: impl Iterator<Item = &'a VipView>) -> Vec<String> {
+    vips.filter_map(|vip| {
+        if let ("withdrawn", Some(seconds)) = (vip.announce, vip.announce_in_seconds) {
+            Some(format!("VIP {} is healthy and announced in {seconds:.1} s (announce_delay)", vip.address))
+        } else if vip.announce == "withdrawn" {
+            Some(format!("VIP {} is not announced: {}", vip.address, vip.reason))
+        } else if vip.peers_holding == 0 && vip.peers_meant > 0 {
+            Some(format!("VIP {}: none of its {} BGP peers has the route", vip.address, vip.peers_meant))
+        } else {
+            None
+        }
+    })
+    .collect()
 }
 
 fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus]) -> VipView {
@@ -207,12 +208,17 @@ fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus])
     };
     VipView {
         address: vip.address.to_string(),
+        configured: true,
         interface: vip.interface.clone(),
         phase: standing.map_or("init", |s| s.phase),
         since_seconds: standing.map_or(0.0, |s| s.age.as_secs_f64()),
         announce: desire.as_str(),
         announce_in_seconds: standing.and_then(|s| s.announce_in).map(|d| d.as_secs_f64()),
-        reason: standing.map_or_else(String::new, |s| s.reason.clone()),
+        reason: format!(
+            "{}{}",
+            standing.map_or("", |s| s.reason.as_str()),
+            if meant.is_empty() { "; no BGP peer is configured for it" } else { "" }
+        ),
         peers_holding: meant.iter().filter(|p| holds(p)).count(),
         peers_meant: meant.len(),
         services: config
@@ -221,6 +227,23 @@ fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus])
             .filter(|s| s.vips.contains(&vip.address))
             .map(|s| s.name.to_string())
             .collect(),
+    }
+}
+
+/// A VIP that is no longer configured and not gone yet.
+fn leaving_view(address: IpAddr, standing: &VipStanding) -> VipView {
+    VipView {
+        address: address.to_string(),
+        configured: false,
+        interface: None,
+        phase: standing.phase,
+        since_seconds: standing.age.as_secs_f64(),
+        announce: standing.desire.as_str(),
+        announce_in_seconds: None,
+        reason: standing.reason.clone(),
+        peers_holding: 0,
+        peers_meant: 0,
+        services: Vec::new(),
     }
 }
 

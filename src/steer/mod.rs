@@ -40,9 +40,9 @@ pub struct Effects {
 }
 
 /// A VIP has entered a phase of its life cycle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entered {
-    pub vip: config::Vip,
+    pub address: IpAddr,
     pub phase: Phase,
     /// While draining: when all is to be over.
     pub deadline: Instant,
@@ -52,7 +52,10 @@ struct VipState {
     config: config::Vip,
     life_cycle: LifeCycle,
     since: Instant,
-    reason: String,
+    /// What its health amounts to, in words.
+    health: String,
+    /// Why it is on its way up or down, in words.
+    way: String,
     /// Counts once it drains.
     deadline: Instant,
 }
@@ -73,8 +76,8 @@ pub struct Steer {
     told: HashMap<BackendId, Eligible>,
     plane_stalled: bool,
     draining: bool,
-    /// Why each peer without a session has none, so that it is said once.
-    no_session: BTreeMap<Name, String>,
+    /// What was noted about each peer lately, so that a peer cannot flood the journal.
+    noted: BTreeMap<Name, peers::Notes>,
     /// The event of the newest UPDATE to each peer, by the version of its routes.
     sent: BTreeMap<Name, (u64, EventId)>,
     routes: Arc<RouteSet>,
@@ -107,7 +110,7 @@ impl Steer {
             told: HashMap::new(),
             plane_stalled: false,
             draining: false,
-            no_session: BTreeMap::new(),
+            noted: BTreeMap::new(),
             sent: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             last_vip_change: None,
@@ -130,6 +133,7 @@ impl Steer {
                 Some(known) => {
                     known.config = vip.clone();
                     known.life_cycle.set_policy(vip, now);
+                    self.vip_input(vip.address, Input::Undrain, "configured again", cause, now);
                 }
                 None => self.add_vip(vip, now),
             }
@@ -156,6 +160,13 @@ impl Steer {
             }
         }
         self.judge(EventId::NONE, now);
+    }
+
+    /// The host cannot yet bring about what a VIP's phase asks for.
+    pub fn vip_waits(&mut self, address: IpAddr, why: String) {
+        if let Some(vip) = self.vips.get_mut(&address) {
+            vip.way = why;
+        }
     }
 
     /// A planned stop has begun; all is to be over by `deadline`.
@@ -230,7 +241,8 @@ impl Steer {
             config: vip.clone(),
             life_cycle: LifeCycle::new(vip),
             since: now,
-            reason: "not checked yet".into(),
+            health: "not checked yet".into(),
+            way: "just configured".into(),
             deadline: now,
         };
         self.effects.entered.push(state.entered());
@@ -312,6 +324,15 @@ impl Steer {
     fn vip_input(&mut self, address: IpAddr, input: Input, why: &str, cause: EventId, now: Instant) {
         if let Some(vip) = self.vips.get_mut(&address) {
             let before = vip.life_cycle.phase();
+            match &input {
+                Input::Health(_) => why.clone_into(&mut vip.health),
+                Input::Drain | Input::Undrain | Input::AddressGone => why.clone_into(&mut vip.way),
+                Input::AddressReady
+                | Input::ListenersReady
+                | Input::WithdrawAcked
+                | Input::TrafficEnded
+                | Input::ConnectionsClosed => {}
+            }
             vip.life_cycle.handle(input, now);
             let changed = vip.note_change(before, why, cause, now, &mut self.journal);
             self.last_vip_change = changed.or(self.last_vip_change);
@@ -336,11 +357,24 @@ impl Steer {
 }
 
 impl VipState {
-    fn entered(&self) -> Entered {
-        Entered { vip: self.config.clone(), phase: self.life_cycle.phase(), deadline: self.deadline }
+    /// Why it is where it is, in words.
+    fn reason(&self, now: Instant) -> String {
+        let left = self.deadline.saturating_duration_since(now).as_secs_f64();
+        let way = &self.way;
+        match self.life_cycle.phase() {
+            Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort => self.health.clone(),
+            Phase::Init | Phase::AddressUp | Phase::AddressDown => way.clone(),
+            Phase::Withdrawn => format!("{way}; waits until no new connection arrives"),
+            Phase::Quiet => format!("{way}; waits for its connections to end, for {left:.0} s at most"),
+            Phase::Closed => format!("{way}; its address goes last"),
+        }
     }
 
-    /// Records that the VIP moved, if it did. The reason is kept up to date even when it did not.
+    fn entered(&self) -> Entered {
+        Entered { address: self.config.address, phase: self.life_cycle.phase(), deadline: self.deadline }
+    }
+
+    /// Records that the VIP moved, if it did.
     fn note_change(
         &mut self,
         before: Phase,
@@ -349,7 +383,6 @@ impl VipState {
         now: Instant,
         journal: &mut Journal,
     ) -> Option<EventId> {
-        why.clone_into(&mut self.reason);
         let phase = self.life_cycle.phase();
         if before == phase {
             return None;

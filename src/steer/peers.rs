@@ -1,6 +1,7 @@
 //! What the BGP peers report, written into the journal: the links of the chain after the decision.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bgp_speaker::PeerEvent;
 use ipnet::IpNet;
@@ -8,13 +9,34 @@ use ipnet::IpNet;
 use super::Steer;
 use crate::events::{EventId, EventKind};
 
+/// A note is news again after so long.
+const NOTE_AGAIN: Duration = Duration::from_secs(60);
+/// Notes remembered per peer; one that says something new each time is heard so often a minute.
+const NOTES: usize = 8;
+
+/// The latest notes about one peer.
+#[derive(Debug, Default)]
+pub struct Notes(VecDeque<(String, Instant)>);
+
+impl Notes {
+    /// Whether `text` has not been noted lately, and there is room for it. Then it is noted.
+    fn is_news(&mut self, text: &str, now: Instant) -> bool {
+        self.0.retain(|(_, at)| now.saturating_duration_since(*at) < NOTE_AGAIN);
+        if self.0.len() == NOTES || self.0.iter().any(|(known, _)| known == text) {
+            return false;
+        }
+        self.0.push_back((text.to_owned(), now));
+        true
+    }
+}
+
 impl Steer {
     pub fn peer_event(&mut self, event: &PeerEvent, now: Instant) {
         let note =
             |kind, peer: &config::Name, text: String| (kind, peer.to_string(), text, EventId::NONE, now);
         let (kind, subject, text, cause, at) = match event {
             PeerEvent::Up { peer, negotiated, local, remote } => {
-                self.no_session.remove(peer);
+                self.noted.remove(peer);
                 let text = format!(
                     "Established from {local} to {remote}, router id {}, hold time {} s",
                     negotiated.remote_router_id, negotiated.hold_time
@@ -25,11 +47,7 @@ impl Steer {
                 note(EventKind::PeerDown, peer, format!("session lost: {reason}"))
             }
             PeerEvent::AttemptFailed { peer, reason } => {
-                let text = format!("no session: {reason}");
-                if self.no_session.insert(peer.clone(), text.clone()).as_ref() == Some(&text) {
-                    return; // said already; `bgp` counts the attempts
-                }
-                note(EventKind::PeerNote, peer, text)
+                note(EventKind::PeerNote, peer, format!("no session: {reason}"))
             }
             PeerEvent::RefreshRequested { peer, family } => {
                 note(EventKind::PeerNote, peer, format!("asked for all {family} routes again"))
@@ -49,6 +67,11 @@ impl Steer {
                 (EventKind::UpdateAcknowledged, peer.to_string(), "the peer's TCP has it".into(), cause, at)
             }
         };
+        if let PeerEvent::AttemptFailed { peer, .. } | PeerEvent::RefreshRequested { peer, .. } = event
+            && !self.noted.entry(peer.clone()).or_default().is_news(&text, now)
+        {
+            return; // said already; `bgp` counts them
+        }
         let id = self.journal.record(at, kind, subject, text, cause);
         if let PeerEvent::Sent { peer, version, .. } = event {
             self.sent.insert(peer.clone(), (*version, id));
@@ -56,7 +79,7 @@ impl Steer {
     }
 
     /// The deciding event, and when what followed it by `since_decided` happened.
-    fn decision(&self, cause: u64, since_decided: std::time::Duration, now: Instant) -> (EventId, Instant) {
+    fn decision(&self, cause: u64, since_decided: Duration, now: Instant) -> (EventId, Instant) {
         let cause = EventId(cause);
         (cause, self.journal.find(cause).map_or(now, |event| event.at + since_decided))
     }

@@ -43,6 +43,11 @@ pub enum Command {
         input: Input,
         why: &'static str,
     },
+    /// The host cannot do so yet.
+    VipWaits {
+        address: IpAddr,
+        why: String,
+    },
     Drain {
         why: String,
         deadline: Instant,
@@ -166,6 +171,7 @@ impl Task {
                 let _ = done.send(());
             }
             Command::Vip { address, input, why } => self.steer.vip(address, input, why, now),
+            Command::VipWaits { address, why } => self.steer.vip_waits(address, why),
             Command::Drain { why, deadline, done } => {
                 self.steer.drain(&why, deadline, now);
                 self.carry_out();

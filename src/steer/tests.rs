@@ -213,7 +213,7 @@ fn a_vip_that_is_gone_from_the_file_is_withdrawn_at_once_and_forgotten_when_its_
 }
 
 #[test]
-fn a_vip_configured_again_while_it_leaves_starts_anew_once_it_has_left() {
+fn a_vip_configured_again_while_it_leaves_comes_up_again() {
     let config = configuration("");
     let mut bench = Bench::announced(&config);
     let mut without = (*config).clone();
@@ -221,10 +221,38 @@ fn a_vip_configured_again_while_it_leaves_starts_anew_once_it_has_left() {
     without.services[0].vips.clear();
     bench.steer.configure(Arc::new(without), "removed", bench.now);
     bench.steer.configure(config, "added", bench.now);
-    for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed, Input::AddressGone] {
+    assert_eq!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Init));
+}
+
+#[test]
+fn a_vip_configured_again_when_its_address_is_about_to_go_starts_anew_once_it_has_gone() {
+    let config = configuration("");
+    let mut bench = Bench::announced(&config);
+    let mut without = (*config).clone();
+    without.vips.clear();
+    without.services[0].vips.clear();
+    bench.steer.configure(Arc::new(without), "removed", bench.now);
+    for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed] {
         bench.vip(input);
     }
+    bench.steer.configure(config, "added", bench.now);
+    assert_ne!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Init));
+    bench.vip(Input::AddressGone);
     assert_eq!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Init));
+}
+
+#[test]
+fn a_peer_that_repeats_itself_is_noted_once_a_minute() {
+    let mut bench = Bench::start(&configuration(""));
+    bench.steer.take_effects();
+    let peer = Name::new("tor-a").unwrap();
+    let asks = bgp_speaker::PeerEvent::RefreshRequested { peer, family: config::Family::Ipv4 };
+    for _ in 0..100 {
+        bench.steer.peer_event(&asks, bench.now);
+    }
+    assert_eq!(bench.steer.take_effects().events.len(), 1);
+    bench.steer.peer_event(&asks, bench.now + Duration::from_secs(60));
+    assert_eq!(bench.steer.take_effects().events.len(), 1);
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Steer {
                 desire: vip.life_cycle.desire(),
                 age: age(vip.since),
                 announce_in: vip.life_cycle.waiting_until().map(|at| at.saturating_duration_since(now)),
-                reason: vip.reason.clone(),
+                reason: vip.reason(now),
             };
             (*address, standing)
         });

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{
@@ -55,7 +55,6 @@ pub enum AddressError {
 pub enum Tried {
     Add(IpAddr, String),
     Remove(IpAddr, String),
-    List,
 }
 
 impl fmt::Display for Tried {
@@ -63,7 +62,6 @@ impl fmt::Display for Tried {
         match self {
             Tried::Add(address, interface) => write!(f, "put {} on `{interface}`", HostPrefix(*address)),
             Tried::Remove(address, interface) => write!(f, "take {} off `{interface}`", HostPrefix(*address)),
-            Tried::List => f.write_str("list this host's addresses"),
         }
     }
 }
@@ -140,11 +138,6 @@ impl Addresses {
         }
     }
 
-    /// Whether `address` is on any interface, whoever put it there.
-    pub async fn present(&self, address: IpAddr) -> Result<bool, AddressError> {
-        Ok(!self.list(address, &Tried::List).await?.is_empty())
-    }
-
     async fn whose(&self, address: IpAddr, index: u32, tried: &Tried) -> Result<Added, AddressError> {
         let ours = self.list(address, tried).await?.iter().any(|found| {
             found.header.index == index
@@ -174,6 +167,12 @@ impl Addresses {
         }
         Ok(Err(known.join(", ")))
     }
+}
+
+/// Whether an address is on this host, by whomever: only then can a socket be bound to it without `IP_FREEBIND`. An
+/// IPv6 address that is still being checked for duplicates does not count.
+pub fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn refused(tried: Tried, source: io::Error) -> AddressError {
@@ -235,9 +234,15 @@ mod tests {
         ["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()]
     }
 
+    async fn present(addresses: &Addresses, address: IpAddr) -> bool {
+        !addresses.list(address, &Tried::Add(address, "lo".into())).await.unwrap().is_empty()
+    }
+
     /// What `ip address add` would do.
     async fn operator_adds(addresses: &Addresses, address: IpAddr) {
-        let Ok(lo) = addresses.interface("lo", &Tried::List).await.unwrap() else { panic!("no lo") };
+        let Ok(lo) = addresses.interface("lo", &Tried::Add(address, "lo".into())).await.unwrap() else {
+            panic!("no lo")
+        };
         let length = HostPrefix(address).length();
         addresses.netlink.address().add(lo, address, length).execute().await.unwrap();
     }
@@ -247,11 +252,11 @@ mod tests {
         in_a_namespace("an_address_is_added_once_seen_and_removed", "-Urn", async {
             let addresses = Addresses::connect().await.unwrap();
             for vip in vips() {
-                assert!(!addresses.present(vip).await.unwrap());
+                assert!(!present(&addresses, vip).await);
                 assert_eq!(addresses.add(vip, "lo").await.unwrap(), Added::New);
-                assert!(addresses.present(vip).await.unwrap());
+                assert!(present(&addresses, vip).await);
                 addresses.remove(vip, "lo").await.unwrap();
-                assert!(!addresses.present(vip).await.unwrap());
+                assert!(!present(&addresses, vip).await);
                 addresses.remove(vip, "lo").await.unwrap();
             }
         });
@@ -263,10 +268,16 @@ mod tests {
             let addresses = Addresses::connect().await.unwrap();
             let [_, vip] = vips();
             addresses.add(vip, "lo").await.unwrap();
-            let found = addresses.list(vip, &Tried::List).await.unwrap();
+            let found = addresses.list(vip, &Tried::Add(vip, "lo".into())).await.unwrap();
             assert!(!found[0].header.flags.contains(AddressHeaderFlags::Tentative));
             std::net::TcpListener::bind((vip, 0)).unwrap();
         });
+    }
+
+    #[test]
+    fn only_an_address_of_this_host_is_local() {
+        assert!(is_local("127.0.0.1".parse().unwrap()));
+        assert!(!is_local("192.0.2.10".parse().unwrap()));
     }
 
     #[test]
@@ -313,7 +324,7 @@ mod tests {
             let error = addresses.add(vip, "lo").await.unwrap_err();
             assert!(matches!(error, AddressError::NotPermitted { .. }), "{error}");
             assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
-            assert!(!addresses.present(vip).await.unwrap(), "looking needs no privilege");
+            assert!(!present(&addresses, vip).await);
         });
     }
 }

@@ -1,7 +1,8 @@
 //! The hands of the life cycles: brings about on the host what the phase of each VIP asks for.
 //!
 //! Owns which services the data plane listens for and which addresses are ours to remove. What has to be waited for is
-//! waited for in a task of its own; the answer goes to the steering task as a command.
+//! waited for in a task of its own; the answer goes to the steering task as a command. An answer that comes too late
+//! moves no life cycle.
 #![allow(clippy::disallowed_methods, reason = "a driver: it waits for conditions on the host")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::Speaker;
-use config::{Name, Service, Vip};
-use lb_core::{Applied, DataPlane, PrepareError};
-use tokio::sync::{Mutex, mpsc, watch};
+use config::{Service, Vip};
+use lb_core::{Applied, DataPlane, PrepareError, Prepared};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
-use super::address::{Added, AddressError, Addresses};
+use super::address::{AddressError, is_local};
 use super::life_cycle::{Input, Phase};
 use super::listening;
+use super::placement::{Placed, Placement};
 use crate::steer::Entered;
 use crate::steer::task::Command;
 
@@ -28,11 +30,8 @@ const QUIET_CAP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// Bound on the wait for acknowledgements; the speaker tears down a session that takes longer.
 const ACK_BOUND: Duration = Duration::from_secs(3);
-/// Between attempts to put an address on the host.
-const ADDRESS_RETRY: Duration = Duration::from_secs(5);
-
-/// How often the addresses on the host are looked at.
-const ADDRESS_WATCH: Duration = Duration::from_secs(1);
+/// Between attempts to bring about what does not work yet, and between looks at the addresses on the host.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// See the module's text. Clones are the same host.
 #[derive(Clone)]
@@ -41,22 +40,25 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     plane: Arc<DataPlane>,
     answers: mpsc::Sender<Command>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// While true, addresses stay: the BGP sessions are to be closed first.
     hold_addresses: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    netlink: Option<Addresses>,
-    /// Addresses that we put on the host, and where.
-    ours: BTreeMap<IpAddr, String>,
+    placement: Placement,
     /// As configured.
+    vips: BTreeMap<IpAddr, Vip>,
     services: Vec<Service>,
     /// What still listens on VIPs that are no longer configured.
     leaving: Vec<Service>,
     /// VIPs whose listeners are closed.
     closed: BTreeSet<IpAddr>,
+    /// VIPs whose address was found on the host and not missed since.
+    present: BTreeSet<IpAddr>,
+    /// The process ends: no address is put on the host any more.
+    stopping: bool,
 }
 
 impl State {
@@ -65,37 +67,66 @@ impl State {
     }
 }
 
+/// A configuration that can be put to work: sockets are open, addresses on the host, nothing accepts yet. Holds the
+/// host until it is committed or rolled back.
+#[must_use = "commit it or roll it back"]
+pub struct Installation {
+    plane: Arc<DataPlane>,
+    state: OwnedMutexGuard<State>,
+    prepared: Prepared,
+    placed: Vec<Placed>,
+    services: Vec<Service>,
+    vips: BTreeMap<IpAddr, Vip>,
+    leaving: Vec<Service>,
+}
+
+impl Installation {
+    /// Lets the data plane accept. Listeners on VIPs that are gone stay until their life cycle closes them.
+    pub async fn commit(mut self) -> Applied {
+        self.state.placement.keep(self.placed).await;
+        self.state.services = self.services;
+        self.state.vips = self.vips;
+        self.state.leaving = self.leaving;
+        tokio::task::block_in_place(|| self.plane.commit(self.prepared))
+    }
+
+    /// As if nothing had been prepared.
+    pub async fn roll_back(mut self) {
+        self.state.placement.take_back(self.placed).await;
+    }
+}
+
 impl Host {
     pub fn new(plane: Arc<DataPlane>, answers: mpsc::Sender<Command>) -> Self {
         let (hold_addresses, _) = watch::channel(false);
-        Host(Arc::new(Inner { plane, answers, state: Mutex::default(), hold_addresses }))
+        Host(Arc::new(Inner { plane, answers, state: Arc::default(), hold_addresses }))
     }
 
-    /// Opens what `services` need beyond what is open, puts the addresses of `vips` on the host, and only then lets the
-    /// data plane accept. On an error nothing has changed. Listeners on VIPs that are gone stay until their life cycle
-    /// closes them.
-    pub async fn install(&self, services: &[Service], vips: &[Vip]) -> Result<Applied, InstallError> {
-        let mut state = self.0.state.lock().await;
-        let current = state.listening();
-        let leaving = listening::on_other_addresses(&current, services, vips);
-        let wanted = listening::merged(services, &leaving, &state.closed);
-        let prepared = self.0.plane.prepare(&wanted)?;
-        let mut added: Vec<IpAddr> = Vec::new();
+    /// Opens what `services` need beyond what is open and puts the addresses of `vips` on the host: all that can fail.
+    /// On an error nothing has changed.
+    pub async fn prepare(&self, services: &[Service], vips: &[Vip]) -> Result<Installation, InstallError> {
+        let mut state = Arc::clone(&self.0.state).lock_owned().await;
+        let leaving = listening::on_other_addresses(&state.listening(), services, vips);
+        let prepared = self.0.plane.prepare(&listening::merged(services, &leaving, &state.closed))?;
+        let mut placed = Vec::new();
         for vip in vips {
-            match state.add(vip).await {
-                Ok(true) => added.push(vip.address),
-                Ok(false) => {}
+            match state.placement.place(vip).await {
+                Ok(new) => placed.extend(new),
                 Err(error) => {
-                    for address in added {
-                        state.remove(address).await;
-                    }
+                    state.placement.take_back(placed).await;
                     return Err(error.into());
                 }
             }
         }
-        state.services = services.to_vec();
-        state.leaving = leaving;
-        Ok(self.0.plane.commit(prepared))
+        Ok(Installation {
+            plane: Arc::clone(&self.0.plane),
+            state,
+            prepared,
+            placed,
+            services: services.to_vec(),
+            vips: vips.iter().map(|vip| (vip.address, vip.clone())).collect(),
+            leaving,
+        })
     }
 
     /// Starts on what the phase that a VIP has entered asks for. What came of it reaches the steering task as inputs to
@@ -103,12 +134,12 @@ impl Host {
     pub fn work_on(&self, entered: Entered, speaker: Option<Speaker>, version: u64) {
         let host = self.clone();
         tokio::spawn(async move {
-            let Entered { vip, phase, deadline } = entered;
-            let address = vip.address;
+            let Entered { address, phase, deadline } = entered;
             match phase {
                 Phase::Init => {
-                    host.add_address(&vip).await;
-                    host.answer(address, Input::AddressReady, "its address is on the host").await;
+                    if host.wait_for_address(address).await {
+                        host.answer(address, Input::AddressReady, "its address is on the host").await;
+                    }
                 }
                 Phase::AddressUp => {
                     host.open_listeners(address).await;
@@ -121,8 +152,9 @@ impl Host {
                     host.answer(address, Input::TrafficEnded, "new connections have ended").await;
                 }
                 Phase::Quiet => {
-                    host.stop_accepting(address, deadline).await;
-                    host.answer(address, Input::ConnectionsClosed, "no connection is left").await;
+                    if host.stop_accepting(address, deadline).await {
+                        host.answer(address, Input::ConnectionsClosed, "no connection is left").await;
+                    }
                 }
                 Phase::Closed => {
                     host.remove_address(address).await;
@@ -140,56 +172,88 @@ impl Host {
         let _ = self.0.answers.send(Command::Vip { address, input, why }).await;
     }
 
-    /// Looks after the addresses it has put on the host: one that somebody else took off withdraws its VIP, which then
+    /// Looks after the addresses of the VIPs, whoever put them there: one that is gone withdraws its VIP, which then
     /// comes up again from the start.
     pub async fn watch_addresses(self) {
-        let mut poll = tokio::time::interval(ADDRESS_WATCH);
+        let mut poll = tokio::time::interval(RETRY);
         loop {
             poll.tick().await;
-            let lost = self.0.state.lock().await.forget_lost().await;
+            let lost: Vec<IpAddr> = {
+                let mut state = self.0.state.lock().await;
+                let lost: Vec<IpAddr> = state.present.iter().copied().filter(|vip| !is_local(*vip)).collect();
+                for address in &lost {
+                    state.present.remove(address);
+                    state.placement.forget(*address);
+                }
+                lost
+            };
             for address in lost {
-                tracing::error!(vip = %address, "somebody took the address off the host: withdrawing, then putting it back");
-                self.answer(address, Input::AddressGone, "its address was taken off the host").await;
+                self.answer(address, Input::AddressGone, "somebody took its address off the host").await;
             }
         }
     }
 
-    /// While held, addresses stay on the host though their life cycle is over.
-    pub fn hold_addresses(&self, hold: bool) {
-        self.0.hold_addresses.send_replace(hold);
+    /// From now on no address is put on the host, and those there stay until [`Host::release_addresses`].
+    pub async fn begin_stop(&self) {
+        self.0.hold_addresses.send_replace(true);
+        self.0.state.lock().await.stopping = true;
+    }
+
+    /// Life cycles that are over may take their addresses off the host.
+    pub fn release_addresses(&self) {
+        self.0.hold_addresses.send_replace(false);
     }
 
     /// Takes every address of ours off the host, whatever the life cycles say.
     pub async fn remove_all(&self) {
-        let mut state = self.0.state.lock().await;
-        let ours: Vec<IpAddr> = state.ours.keys().copied().collect();
-        for address in ours {
-            state.remove(address).await;
-        }
+        self.0.state.lock().await.placement.remove_all().await;
     }
 
-    async fn add_address(&self, vip: &Vip) {
-        let mut retry = tokio::time::interval(ADDRESS_RETRY);
+    /// False: the VIP is no longer configured.
+    async fn wait_for_address(&self, address: IpAddr) -> bool {
+        let mut retry = tokio::time::interval(RETRY);
+        let mut said = String::new();
         loop {
             retry.tick().await;
-            match self.0.state.lock().await.add(vip).await {
-                Ok(_) => return,
-                Err(error) => tracing::error!(vip = %vip.address, "{error}; trying again"),
+            let problem = {
+                let mut state = self.0.state.lock().await;
+                let Some(vip) = state.vips.get(&address).filter(|_| !state.stopping).cloned() else {
+                    return false;
+                };
+                let problem = match state.placement.place(&vip).await {
+                    Ok(placed) => {
+                        state.placement.keep(placed).await;
+                        format!(
+                            "{address} is on no interface; `interface = \"\"` leaves putting it there to you"
+                        )
+                    }
+                    Err(error) => error.to_string(),
+                };
+                if is_local(address) {
+                    state.present.insert(address);
+                    return true;
+                }
+                problem
+            };
+            if problem != said {
+                said.clone_from(&problem);
+                tracing::error!(vip = %address, "cannot serve the VIP: {problem}; trying again every second");
+                let _ = self.0.answers.send(Command::VipWaits { address, why: problem }).await;
             }
         }
     }
 
     async fn open_listeners(&self, vip: IpAddr) {
-        let mut retry = tokio::time::interval(ADDRESS_RETRY);
+        let mut retry = tokio::time::interval(RETRY);
         loop {
             retry.tick().await;
             let mut state = self.0.state.lock().await;
             if !state.closed.remove(&vip) {
-                return; // install has opened them
+                return; // the installation has opened them
             }
             match self.0.plane.prepare(&state.listening()) {
                 Ok(prepared) => {
-                    self.0.plane.commit(prepared);
+                    tokio::task::block_in_place(|| self.0.plane.commit(prepared));
                     return;
                 }
                 Err(error) => {
@@ -205,15 +269,10 @@ impl Host {
         let started = Instant::now();
         // Half of the time, at least, is for the connections that are there.
         let cap = started + QUIET_CAP.min(deadline.saturating_duration_since(started) / 2);
-        let services = self.0.state.lock().await.listening();
-        let accepted_on_vip = || {
-            let on_vip = |name: &Name| services.iter().any(|s| s.name == *name && s.vips.contains(&vip));
-            self.0.plane.stats().services.iter().filter(|s| on_vip(&s.name)).map(|s| s.accepted).sum::<u64>()
-        };
-        let mut last = (accepted_on_vip(), started);
+        let mut last = (self.0.plane.accepted_on(vip), started);
         loop {
             let now = poll.tick().await.into_std();
-            let accepted = accepted_on_vip();
+            let accepted = self.0.plane.accepted_on(vip);
             if accepted != last.0 {
                 last = (accepted, now);
             }
@@ -223,83 +282,43 @@ impl Host {
         }
     }
 
-    /// Closes the listeners on `vip`, then waits for the connections of the services that had no other address.
-    async fn stop_accepting(&self, vip: IpAddr, deadline: Instant) {
-        let ending: Vec<Name> = {
+    /// Closes the listeners on `vip`, then waits for its connections to end. False: it was opened again meanwhile.
+    async fn stop_accepting(&self, vip: IpAddr, deadline: Instant) -> bool {
+        {
             let mut state = self.0.state.lock().await;
-            let only_here = |s: &&Service| s.listen.iter().all(|l| l.ip() == vip);
-            let ending = state.listening().iter().filter(only_here).map(|s| s.name.clone()).collect();
             state.closed.insert(vip);
             match self.0.plane.prepare(&state.listening()) {
-                Ok(prepared) => drop(self.0.plane.commit(prepared)),
+                Ok(prepared) => drop(tokio::task::block_in_place(|| self.0.plane.commit(prepared))),
                 Err(error) => tracing::error!(%vip, "cannot close its listeners: {error}"),
             }
-            ending
-        };
-        let active = || {
-            let stats = self.0.plane.stats();
-            stats.services.iter().filter(|s| ending.contains(&s.name)).map(|s| s.active).sum::<u64>()
-        };
-        let mut poll = tokio::time::interval(POLL);
-        while active() > 0 {
-            if poll.tick().await.into_std() >= deadline {
-                tracing::warn!(%vip, connections = active(), "the time to drain is over: closing what is left");
-                self.0.plane.kill_connections_of(&ending);
-                break;
-            }
         }
-        self.0.state.lock().await.leaving.retain(|s| s.listen.iter().any(|l| l.ip() != vip));
+        let mut poll = tokio::time::interval(POLL);
+        loop {
+            let now = poll.tick().await.into_std();
+            let mut state = self.0.state.lock().await;
+            if !state.closed.contains(&vip) {
+                return false;
+            }
+            let left = self.0.plane.active_on(vip);
+            if left > 0 && now >= deadline {
+                tracing::warn!(%vip, connections = left, "the time to drain is over: closing what is left");
+                tokio::task::block_in_place(|| self.0.plane.kill_connections_on(vip));
+            } else if left > 0 {
+                continue;
+            }
+            state.leaving.retain(|s| s.listen.iter().any(|l| l.ip() != vip));
+            return true;
+        }
     }
 
     async fn remove_address(&self, vip: IpAddr) {
         // Fails only if the sender is gone, and it is ours.
         let _ = self.0.hold_addresses.subscribe().wait_for(|hold| !hold).await;
-        self.0.state.lock().await.remove(vip).await;
-    }
-}
-
-impl State {
-    /// True: it was not there and is now.
-    async fn add(&mut self, vip: &Vip) -> Result<bool, AddressError> {
-        let Some(interface) = &vip.interface else { return Ok(false) };
-        let before = self.ours.get(&vip.address).cloned();
-        if before.as_ref() == Some(interface) {
-            return Ok(false);
-        }
-        if self.netlink.is_none() {
-            self.netlink = Some(Addresses::connect().await?);
-        }
-        let Some(netlink) = &self.netlink else { return Ok(false) };
-        match netlink.add(vip.address, interface).await? {
-            Added::New => {
-                self.ours.insert(vip.address, interface.clone());
-                if let Some(elsewhere) = before {
-                    netlink.remove(vip.address, &elsewhere).await?; // moved to another interface
-                }
-                Ok(true)
-            }
-            Added::AlreadyThere => Ok(false),
-        }
-    }
-
-    /// Addresses of ours that are on the host no longer, and from now on not ours.
-    async fn forget_lost(&mut self) -> Vec<IpAddr> {
-        let Some(netlink) = &self.netlink else { return Vec::new() };
-        let mut lost = Vec::new();
-        for address in self.ours.keys() {
-            // An error says nothing about the address.
-            if let Ok(false) = netlink.present(*address).await {
-                lost.push(*address);
-            }
-        }
-        self.ours.retain(|address, _| !lost.contains(address));
-        lost
-    }
-
-    async fn remove(&mut self, address: IpAddr) {
-        let (Some(interface), Some(netlink)) = (self.ours.remove(&address), &self.netlink) else { return };
-        if let Err(error) = netlink.remove(address, &interface).await {
-            tracing::error!(vip = %address, "{error}");
+        let mut state = self.0.state.lock().await;
+        state.present.remove(&vip);
+        state.placement.remove(vip).await;
+        if !state.vips.contains_key(&vip) {
+            state.closed.remove(&vip);
         }
     }
 }

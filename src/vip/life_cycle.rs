@@ -7,6 +7,7 @@
 //!                         └───────────┴──────────┴───────────┘
 //!                                        │ Drain (from any phase so far)
 //!                                    Withdrawn → Quiet → Closed → AddressDown
+//!                                         └────────┴─ Undrain → Init
 //! ```
 //!
 //! - Worse is immediate; better must be earned: a route is raised to a level only after the VIP was fit for that level
@@ -98,6 +99,8 @@ pub enum Input {
     Health(VipHealth),
     /// A planned stop, or the VIP's removal.
     Drain,
+    /// It is wanted again: unless its address is about to go, it comes up from the start.
+    Undrain,
     /// Every established peer's TCP has acknowledged the withdrawal, or it was waited for long enough.
     WithdrawAcked,
     /// No new connection has arrived for a while, or it was waited for long enough.
@@ -254,12 +257,15 @@ fn next(state: State, input: &Input) -> State {
         (State::Withdrawn { acked: true }, Input::TrafficEnded) => State::Quiet,
         (State::Quiet, Input::ConnectionsClosed) => State::Closed,
         (State::Closed, Input::AddressGone) => State::AddressDown,
+        // The address may never have been there: from the start, which is quick when nothing is missing.
+        (State::Withdrawn { .. } | State::Quiet, Input::Undrain) => State::Init,
 
         (
             State::Init,
             Input::ListenersReady
             | Input::Health(_)
             | Input::WithdrawAcked
+            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed
             | Input::AddressGone,
@@ -269,6 +275,7 @@ fn next(state: State, input: &Input) -> State {
             Input::AddressReady
             | Input::Health(_)
             | Input::WithdrawAcked
+            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed,
         )
@@ -278,6 +285,7 @@ fn next(state: State, input: &Input) -> State {
             | Input::ListenersReady
             | Input::Health(_)
             | Input::WithdrawAcked
+            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed,
         )
@@ -308,6 +316,7 @@ fn next(state: State, input: &Input) -> State {
             | Input::Health(_)
             | Input::Drain
             | Input::WithdrawAcked
+            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed,
         )
@@ -318,6 +327,7 @@ fn next(state: State, input: &Input) -> State {
             | Input::Health(_)
             | Input::Drain
             | Input::WithdrawAcked
+            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed
             | Input::AddressGone,

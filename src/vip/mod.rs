@@ -4,3 +4,4 @@ pub mod address;
 pub mod host;
 pub mod life_cycle;
 mod listening;
+mod placement;

@@ -89,6 +89,15 @@ impl Lab {
         self.daemon.records(mark).into_iter().filter(tells).collect()
     }
 
+    /// What `reload` says to a configuration that it must refuse.
+    #[track_caller]
+    fn refused(&self, config: &str) -> String {
+        self.daemon.write_config(config);
+        let ran = self.daemon.cli("reload", &[]);
+        assert_eq!(ran.code, Some(78), "{ran:?}");
+        ran.stderr
+    }
+
     /// Long enough for what a change might wrongly have set off to show.
     #[track_caller]
     fn router_hears_nothing(&self, mark: usize) {
@@ -289,4 +298,65 @@ fn vips_come_and_go_and_the_first_one_stays_announced() {
     load.finish_without_failure();
     let news = lab.peer.updates_since(mark);
     assert!(news.iter().all(|u| !u.announced.contains(&first) && !u.withdrawn.contains(&first)), "{news:?}");
+}
+
+/// A change that cannot be put to work: somebody else has the port.
+#[test]
+fn refused_change_costs_no_session_even_where_it_would_have_ended_them_all() {
+    let lab = lab();
+    let taken = std::net::TcpListener::bind(lab.at.second_front).unwrap();
+    let mark = lab.peer.journal().len();
+    let extra = service("extra", &[taken.local_addr().unwrap()], &quick_check(), &[&lab.backends[0]]);
+    // Without any BGP, and with every session changed.
+    let without_bgp = lab.at.vip("") + &lab.at.web(&lab.backends.each_ref()) + &extra;
+    let changed = lab.present().replace("[[vip]]", "hold_time = \"30s\"\n[[vip]]") + &extra;
+    for config in [without_bgp, changed] {
+        let ran = lab.refused(&config);
+        assert!(ran.contains("nothing was changed"), "{ran}");
+    }
+    lab.router_hears_nothing(mark);
+    lab.daemon.reload(&lab.present());
+    lab.router_hears_nothing(mark);
+    assert!(backend_of(lab.at.front()).is_ok());
+}
+
+#[test]
+fn reload_during_a_planned_stop_is_refused_and_announces_nothing() {
+    let lab = lab();
+    let gate = Gate::default();
+    for backend in &lab.backends {
+        backend.behave(Manner::Gated(gate.clone()));
+    }
+    let front = lab.at.front();
+    let before: usize = lab.backends.iter().map(Backend::requests).sum();
+    let client = std::thread::spawn(move || backend_of(front));
+    eventually("the request is at a backend", SOON, || {
+        lab.backends.iter().map(Backend::requests).sum::<usize>() > before
+    });
+    lab.daemon.signal(Signal::TERM);
+    lab.peer.wait_withdrawn(Prefix::host(lab.at.vip.ip()), SOON);
+    let mark = lab.peer.journal().len();
+    let second = vip(lab.at.second_vip.ip(), "announce_delay = \"0s\"\n")
+        + &vip_service("second", lab.at.second_vip.ip(), PORT, &quick_check(), &[&lab.backends[0]]);
+    let ran = lab.refused(&(lab.present() + &second));
+    assert!(ran.contains("stopping"), "{ran}");
+    lab.router_hears_nothing(mark);
+    gate.open();
+    assert!(client.join().unwrap().is_ok());
+}
+
+#[test]
+fn vip_removed_by_mistake_comes_back_while_it_still_drains() {
+    let lab = lab();
+    let mut held = Connection::open(lab.at.front()).unwrap();
+    held.get("/").unwrap();
+    let without = lab.at.peers(&[&lab.peer])
+        + &service("web", &[lab.at.second_front], &quick_check(), &lab.backends.each_ref());
+    lab.daemon.reload(&without);
+    lab.peer.wait_withdrawn(Prefix::host(lab.at.vip.ip()), SOON);
+    let mark = lab.peer.journal().len();
+    lab.daemon.reload(&lab.present());
+    eventually("it is announced again", SOON, || !lab.peer.updates_since(mark).is_empty());
+    assert!(backend_of(lab.at.front()).is_ok());
+    held.get("/").unwrap();
 }

@@ -133,4 +133,15 @@ fn admin_http_asks_for_the_password_except_for_health() {
     assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().status, 200);
     let authorization = ("Authorization", "Basic aGFwcm94eTpjb250cmFpbDEyMw==");
     assert_eq!(http::get_with(daemon.admin(), "/metrics", &[authorization]).unwrap().status, 200);
+
+    std::fs::write(&password, "another\n").unwrap();
+    daemon.reload(&config);
+    assert_eq!(http::get_with(daemon.admin(), "/metrics", &[authorization]).unwrap().status, 401);
+
+    // An empty password protects nothing: refused, and the one before holds.
+    std::fs::write(&password, "\n").unwrap();
+    let ran = daemon.cli("reload", &[]);
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    let authorization = ("Authorization", "Basic aGFwcm94eTphbm90aGVy");
+    assert_eq!(http::get_with(daemon.admin(), "/metrics", &[authorization]).unwrap().status, 200);
 }

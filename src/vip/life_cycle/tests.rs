@@ -272,6 +272,16 @@ fn a_draining_vip_is_never_announced_again_however_healthy() {
 }
 
 #[test]
+fn a_vip_wanted_again_comes_up_from_the_start_and_late_answers_do_not_take_it_down() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain, Input::WithdrawAcked, Input::TrafficEnded, Input::Undrain]);
+    assert_eq!(host.vip.phase(), Phase::Init);
+    host.give([Input::AddressReady, Input::ListenersReady, Input::ConnectionsClosed]);
+    host.wait(DELAY);
+    assert_eq!(host.vip.phase(), Phase::Announced);
+}
+
+#[test]
 fn an_address_that_vanishes_withdraws_and_comes_up_from_the_start() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
     host.give([Input::AddressGone]);
@@ -296,6 +306,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::AddressReady),
         3 => Just(Input::ListenersReady),
         1 => Just(Input::Drain),
+        1 => Just(Input::Undrain),
         1 => Just(Input::WithdrawAcked),
         1 => Just(Input::TrafficEnded),
         1 => Just(Input::ConnectionsClosed),
@@ -317,7 +328,7 @@ fn may_follow(from: Phase, to: Phase) -> bool {
     match (from, to) {
         (Init, AddressUp) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
         (AddressUp, Listening) => true,
-        (from, Init) => from == AddressUp || serving(from),
+        (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet) || serving(from),
         (from, Withdrawn) => matches!(from, Init | AddressUp) || serving(from),
         (from, to) => serving(from) && serving(to),
     }
@@ -340,6 +351,9 @@ impl Outside {
             Input::ListenersReady if phase == Phase::AddressUp => self.listeners = true,
             Input::AddressGone => (self.address, self.listeners) = (false, false),
             Input::Drain => self.draining = true,
+            Input::Undrain if matches!(phase, Phase::Withdrawn | Phase::Quiet) => {
+                (self.draining, self.address, self.listeners) = (false, false, false);
+            }
             Input::Health(health) => self.health = health.clone(),
             _ => {}
         }
