@@ -22,7 +22,7 @@ with_every_router! {
     router_that_restarts_learns_the_vip_again
     router_may_dial_us
     both_sides_may_dial
-    session_may_be_secured_by_ttl
+    session_may_be_secured_by_md5_and_ttl
 }
 
 /// No delay: for scenarios that are about something else.
@@ -170,10 +170,13 @@ fn both_sides_may_dial<R: Router>() {
     assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
 }
 
-fn session_may_be_secured_by_ttl<R: Router>() {
+fn session_may_be_secured_by_md5_and_ttl<R: Router>() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "between-us\n").unwrap();
     let mut options = at_once();
-    options.peer += "ttl_security = true\n";
-    options.router.ttl_security = true;
+    options.peer += &format!("password_file = {file:?}\nttl_security = true\n");
+    options.router = Sessions { password: Some("between-us"), ttl_security: true, ..Sessions::default() };
     let lab = Lab::<R>::announced(&options);
     assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
 }

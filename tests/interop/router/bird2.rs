@@ -83,10 +83,16 @@ fn configuration(sessions: &Sessions) -> String {
          protocol kernel { ipv4 { import none; export all; }; merge paths on; }\n\
          protocol kernel { ipv6 { import none; export all; }; merge paths on; }\n",
     );
-    let Sessions { local_as, remote_as, ttl_security, .. } = sessions;
+    let Sessions { local_as, remote_as, password, ttl_security, .. } = sessions;
     for (own, peer) in &sessions.addresses {
         let family = if peer.is_ipv4() { "ipv4" } else { "ipv6" };
-        let options = if *ttl_security { "ttl security on; " } else { "" };
+        let mut options = String::new();
+        if let Some(password) = password {
+            let _ = write!(options, "password \"{password}\"; ");
+        }
+        if *ttl_security {
+            options.push_str("ttl security on; ");
+        }
         let _ = writeln!(
             text,
             "protocol bgp {} {{ local {own} as {local_as}; neighbor {peer} as {remote_as}; {options}\

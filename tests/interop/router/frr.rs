@@ -88,12 +88,13 @@ fn daemon(namespace: &Namespace, name: &str, dir: &Path) -> Process {
 }
 
 fn configuration(sessions: &Sessions) -> String {
-    let Sessions { local_as, remote_as, ttl_security, .. } = sessions;
+    let Sessions { local_as, remote_as, password, ttl_security, .. } = sessions;
     let mut text = format!(
         "router bgp {local_as}\n bgp router-id 10.99.2.1\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n timers bgp 3 9\n"
     );
     for (_, peer) in &sessions.addresses {
         let mut lines = vec![format!("remote-as {remote_as}"), "timers connect 1".into()];
+        lines.extend(password.map(|password| format!("password {password}")));
         lines.extend(ttl_security.then(|| "ttl-security hops 1".into()));
         for line in lines {
             let _ = writeln!(text, " neighbor {peer} {line}");

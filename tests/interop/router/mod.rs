@@ -16,6 +16,8 @@ pub struct Sessions {
     pub addresses: Vec<(IpAddr, IpAddr)>,
     pub local_as: u32,
     pub remote_as: u32,
+    /// TCP-MD5 (RFC 2385).
+    pub password: Option<&'static str>,
     /// GTSM (RFC 5082) for a directly connected peer.
     pub ttl_security: bool,
 }
