@@ -150,16 +150,7 @@ impl Daemon {
 pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::Result<()> {
     let mut signals = shutdown::Signals::install()?;
     let descriptors = lb_core::raise_descriptor_limit().context("cannot raise the limit on open files")?;
-    let options = PlaneOptions {
-        workers: config
-            .global
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
-        max_connections: config
-            .global
-            .max_connections
-            .unwrap_or_else(|| lb_core::max_connections_for(descriptors)),
-    };
+    let options = plane_options(&config, descriptors);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         threads = options.workers,
@@ -202,6 +193,43 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     drop(admin);
     steering.abort();
     Ok(())
+}
+
+/// Descriptors for what is neither the data plane nor counted one by one: admin connections, logs, libraries.
+const RESERVED_DESCRIPTORS: u64 = 512;
+/// Per BGP peer: dialled, accepted, colliding and closing connections.
+const DESCRIPTORS_PER_PEER: u64 = 8;
+/// Below this a load balancer is of little use: said at start.
+const FEW_CONNECTIONS: u32 = 1000;
+
+/// How many threads and connections; checks and sessions never want for descriptors because of clients.
+fn plane_options(config: &Config, descriptors: u64) -> PlaneOptions {
+    let workers =
+        config.global.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let listeners = config.services.iter().map(|s| s.listen.len()).sum();
+    let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
+    let peers = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len());
+    let reserved = RESERVED_DESCRIPTORS
+        + lb_core::descriptors_of_plane(workers, listeners)
+        + backends as u64
+        + DESCRIPTORS_PER_PEER * peers as u64;
+    let fits = lb_core::max_connections_for(descriptors, reserved);
+    let max_connections = config.global.max_connections.unwrap_or(fits);
+    if max_connections > fits {
+        tracing::warn!(
+            max_connections,
+            fits,
+            descriptors,
+            "global.max_connections is more than the descriptors allow: raise the limit on open files (LimitNOFILE)"
+        );
+    } else if max_connections < FEW_CONNECTIONS && config.global.max_connections.is_none() {
+        tracing::warn!(
+            max_connections,
+            descriptors,
+            "few connections fit: raise the limit on open files (LimitNOFILE)"
+        );
+    }
+    PlaneOptions { workers, max_connections }
 }
 
 /// The admin sockets, bound before anything changes on the host so that a second daemon fails first.

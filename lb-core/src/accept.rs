@@ -136,10 +136,10 @@ impl Worker {
         }
     }
 
-    /// Stops accepting for a while and says so once.
+    /// Stops accepting for a while, and says so once per episode.
     pub(crate) fn starve(&mut self, error: Errno) {
         self.shut_gate(Gate::starved(self.tick()));
-        if !std::mem::replace(&mut self.starved, true) {
+        if self.starvation.note(self.tick()) {
             tracing::warn!(
                 worker = self.id.0,
                 %error,

@@ -94,10 +94,13 @@ fn idle_deadline(relay: &Relay, settings: &Settings) -> (Tick, CloseReason) {
 
 /// How the socket of `side` is closed.
 ///
-/// FIN after a complete stream. RST where a FIN would make a stream that was cut off look complete: the other side
-/// broke, or bytes are `owed`. At a timeout it depends on `linger`: without, RST, so that nothing stays behind in the
-/// kernel. RST drops what the peer has not acknowledged; a side that let its own time pass has had its chance, the other
-/// one is reset only when `drained`.
+/// FIN after a complete stream. RST to the other side of one that broke, so that a stream which was cut off there does
+/// not look complete, and to both of one that was killed.
+///
+/// At a timeout, as HAProxy does: FIN, although neither side has finished and the peer cannot tell it from a complete
+/// stream; RST to who is `owed` bytes that this process still holds, and without `linger`, so that nothing stays behind
+/// in the kernel. RST drops what the peer has not acknowledged; a side that let its own time pass has had its chance, the
+/// other one is reset only when `drained`.
 fn how_to_close(
     side: Side,
     reason: CloseReason,
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_owed_bytes_is_reset_whatever_the_reason() {
+    fn at_a_timeout_who_is_owed_bytes_is_reset_though_it_lingers() {
         let close = how_to_close(Side::Client, CloseReason::ClientTimeout, true, true, || false);
         assert_eq!(close, Close::Reset);
     }

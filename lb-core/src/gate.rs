@@ -10,6 +10,8 @@ use crate::wheel::{Tick, Ticks};
 /// Other workers' connections end without a word to this one.
 const FULL_AGAIN: Duration = Duration::from_millis(20);
 const STARVED_AGAIN: Duration = Duration::from_millis(100);
+/// Being out of something is over once nothing was missing for this long: the gate opens for every try.
+const EPISODE: Duration = Duration::from_secs(5);
 
 /// How many connections there may be, over all workers.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,20 @@ impl Gate {
     }
 }
 
+/// Remembers when the host was last out of descriptors or memory, so that each episode is said once.
+#[derive(Debug, Default)]
+pub(crate) struct Starvation {
+    over: Option<Tick>,
+}
+
+impl Starvation {
+    /// Takes down that something is missing. Whether an episode begins with it.
+    pub(crate) fn note(&mut self, now: Tick) -> bool {
+        let over = self.over.replace(now.after(Ticks::from(EPISODE)));
+        over.is_none_or(|over| now >= over)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +106,16 @@ mod tests {
     fn a_gate_that_is_still_full_is_looked_at_again_later() {
         let Some(until) = Gate::full(Tick(0)).until() else { panic!("must be looked at again") };
         assert_eq!(Gate::full(Tick(0)).at(until, open(LIMIT)), Gate::full(until));
+    }
+
+    #[test]
+    fn each_time_of_starvation_is_told_from_the_tries_within_it() {
+        let mut starvation = Starvation::default();
+        assert!(starvation.note(Tick(100)));
+        for tick in (110..2000).step_by(10) {
+            assert!(!starvation.note(Tick(tick)), "one that lasts is said once");
+        }
+        assert!(starvation.note(Tick(2600)), "the next one is said again");
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod wheel;
 mod worker;
 
 pub use close_reason::CloseReason;
-pub use limits::{max_connections_for, raise_descriptor_limit};
+pub use limits::{descriptors_of_plane, max_connections_for, raise_descriptor_limit};
 pub use observer::{ConnectCause, ConnectFailure, Observer};
 pub use plane::{Applied, DataPlane, Eligible, PlaneOptions, PrepareError, Prepared, StartError};
 pub use stats::{BackendStats, CloseCounts, PlaneStats, ServiceStats};

@@ -4,9 +4,6 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors kept for everything but relayed connections: listeners, event loops, checks, BGP, admin, logs.
-const RESERVED: u64 = 256;
-
 /// Raises the soft limit on open files to the hard one. Returns the limit that now holds.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -16,9 +13,16 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Client connections that fit below a limit on open files: each takes two, some are kept for the rest.
-pub fn max_connections_for(descriptors: u64) -> u32 {
-    let connections = descriptors.saturating_sub(RESERVED) / 2;
+/// Descriptors that the data plane itself holds: each worker an event loop, the eventfd that wakes it, and a socket per
+/// address it listens on.
+pub fn descriptors_of_plane(workers: usize, listeners: usize) -> u64 {
+    (workers as u64).saturating_mul((listeners as u64).saturating_add(2))
+}
+
+/// Client connections that fit below a limit on open files: each takes two, `reserved` are kept for everything else. At
+/// least one.
+pub fn max_connections_for(descriptors: u64, reserved: u64) -> u32 {
+    let connections = descriptors.saturating_sub(reserved) / 2;
     u32::try_from(connections).unwrap_or(u32::MAX).max(1)
 }
 
@@ -28,9 +32,9 @@ mod tests {
 
     #[test]
     fn each_connection_takes_two_descriptors_and_some_are_kept_for_the_rest() {
-        assert_eq!(max_connections_for(20_000), (20_000 - 256) / 2);
-        assert_eq!(max_connections_for(100), 1);
-        assert_eq!(max_connections_for(u64::MAX), u32::MAX);
+        assert_eq!(max_connections_for(20_000, 600), (20_000 - 600) / 2);
+        assert_eq!(max_connections_for(100, 600), 1);
+        assert_eq!(max_connections_for(u64::MAX, 600), u32::MAX);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! itself is put aside with it, the worker takes another, and the source is not read until those bytes are gone. So a
 //! direction holds at most one buffer.
 //!
+//! Urgent (out-of-band) octets are not passed on: the kernel keeps the one that is urgent out of the stream, and the rest
+//! goes on without it.
+//!
 //! Events come edge-triggered, so what is known of a socket is kept in flags: `readable` and `writable` hold until the
 //! kernel says otherwise.
 

@@ -21,7 +21,7 @@ use crate::closing::Closing;
 use crate::connect::{Failure, Here};
 use crate::connection::Connection;
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
-use crate::gate::{Capacity, Gate};
+use crate::gate::{Capacity, Gate, Starvation};
 use crate::poll::{Events, Poll, Token, Wake};
 use crate::relay::{Buffers, Progress, Side};
 use crate::slab::{Key, Slab};
@@ -82,8 +82,7 @@ pub(crate) struct Worker {
     pub(crate) listeners: Slab<Listener>,
     pub(crate) closing: Vec<Closing>,
     pub(crate) gate: Gate,
-    /// The host ran out of something and this was said.
-    pub(crate) starved: bool,
+    pub(crate) starvation: Starvation,
     pub(crate) connections: Slab<Connection>,
     pub(crate) wheel: Wheel,
     /// Connections that used up their budget.
@@ -113,7 +112,7 @@ impl Worker {
             listeners: Slab::new(),
             closing: Vec::new(),
             gate: Gate::Open,
-            starved: false,
+            starvation: Starvation::default(),
             connections: Slab::new(),
             wheel: Wheel::new(Tick::at(now)),
             ready: VecDeque::new(),

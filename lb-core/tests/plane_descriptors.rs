@@ -1,0 +1,26 @@
+//! What the plane says that it holds of descriptors is what it holds. They are the process's, so this test has its
+//! process to itself.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::*;
+use lb_core::{DataPlane, PlaneOptions, descriptors_of_plane};
+
+fn open_descriptors() -> u64 {
+    std::fs::read_dir("/proc/self/fd").unwrap().count() as u64
+}
+
+#[test]
+fn a_plane_holds_the_descriptors_that_are_kept_for_it() {
+    let ports = [(); 5].map(|()| Reserved::new(LOCALHOST));
+    let before = open_descriptors();
+    let plane =
+        DataPlane::start(PlaneOptions { workers: 3, max_connections: 10 }, std::sync::Arc::new(())).unwrap();
+    let mut service = service(ports[0].address, &[]);
+    service.listen = ports.iter().map(|port| port.address).collect();
+    let _ = plane.commit(plane.prepare(&[service]).unwrap());
+    assert_eq!(open_descriptors() - before, descriptors_of_plane(3, 5));
+    drop(plane);
+    assert_eq!(open_descriptors(), before);
+}
