@@ -142,6 +142,11 @@ impl<R: Router> Lab<R> {
         Lab { daemon, router, backends, router_events, lb_events, client_ns, lb_ns, router_ns }
     }
 
+    /// The daemon's configuration.
+    pub fn config(&self, options: &Options) -> String {
+        configuration(options, &self.backends.each_ref())
+    }
+
     /// Starts the daemon again with the same configuration, after the present one has ended.
     pub fn restart(&mut self, options: &Options) {
         let admin = SocketAddr::new(ip("127.0.0.1"), 5937);

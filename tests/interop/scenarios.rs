@@ -19,6 +19,9 @@ with_every_router! {
     sigterm_takes_the_route_away_before_the_listener_closes
     kill_9_takes_the_route_away_and_a_restart_brings_it_back
     address_is_on_lo_before_the_route_and_gone_after_it
+    address_that_somebody_takes_off_withdraws_and_comes_back
+    refused_reload_leaves_every_address_where_it_is
+    vip_follows_its_interface_setting
     router_that_restarts_learns_the_vip_again
     router_may_dial_us
     both_sides_may_dial
@@ -141,6 +144,62 @@ fn address_is_on_lo_before_the_route_and_gone_after_it<R: Router>() {
         assert!(route.at < address.at, "{vip} left the host before the route was gone");
         assert!(!lab.lb_ns.has_address("lo", vip));
     }
+}
+
+fn address_that_somebody_takes_off_withdraws_and_comes_back<R: Router>() {
+    // Long enough for the slower router to take the route out of its kernel in between.
+    let lab = Lab::<R>::announced(&Options { vip: "announce_delay = \"1s\"\n".into(), ..Options::default() });
+    let mark = lab.router_events.stdout().len();
+    lab.lb_ns.run(&["ip", "address", "del", &format!("{VIP4}/32"), "dev", "lo"]);
+    let withdrawn = |line: &String| line.starts_with("Deleted") && line.contains(VIP4);
+    lab.router_events.stdout().wait_since(mark, SOON, withdrawn).expect("the route goes");
+    lab.wait_fib(VIP4);
+    assert!(lab.lb_ns.has_address("lo", VIP4));
+    assert!(lab.fetch(VIP4).is_ok());
+}
+
+/// The configuration with each VIP on an interface of its own.
+fn on_interfaces<R: Router>(lab: &Lab<R>, of_vip4: &str, of_vip6: &str) -> String {
+    let on = |config: String, vip: &str, interface: &str| {
+        let address = format!("address = \"{vip}\"\n");
+        assert!(config.contains(&address), "{config}");
+        config.replace(&address, &format!("{address}interface = \"{interface}\"\n"))
+    };
+    on(on(lab.config(&at_once()), VIP4, of_vip4), VIP6, of_vip6)
+}
+
+fn refused_reload_leaves_every_address_where_it_is<R: Router>() {
+    let lab = Lab::<R>::announced(&at_once());
+    lab.lb_ns.run(&["ip", "link", "add", "there", "type", "veth", "peer", "name", "other"]);
+    let mark = lab.lb_events.stdout().len();
+    lab.daemon.write_config(&on_interfaces(&lab, "there", "not-there"));
+    let ran = lab.daemon.cli("reload", &[]);
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    assert!(ran.stderr.contains("not-there") && ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
+    assert!(lab.lb_ns.has_address("lo", VIP4) && lab.lb_ns.has_address("lo", VIP6));
+    assert!(!lab.lb_ns.has_address("there", VIP4));
+    let left_lo = |line: &&String| line.starts_with("Deleted") && line.contains(": lo ");
+    let events: Vec<String> = lab.lb_events.stdout().since(mark).into_iter().map(|line| line.what).collect();
+    assert_eq!(events.iter().find(left_lo), None, "{events:?}");
+    assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
+}
+
+fn vip_follows_its_interface_setting<R: Router>() {
+    let lab = Lab::<R>::announced(&at_once());
+    lab.lb_ns.run(&["ip", "link", "add", "there", "type", "veth", "peer", "name", "other"]);
+    lab.lb_ns.run(&["ip", "link", "set", "there", "up"]);
+    let mark = lab.router_events.stdout().len();
+    lab.daemon.reload(&on_interfaces(&lab, "there", "lo"));
+    assert!(lab.lb_ns.has_address("there", VIP4) && !lab.lb_ns.has_address("lo", VIP4));
+    assert!(lab.fetch(VIP4).is_ok());
+    let lost = |line: &String| line.starts_with("Deleted") && line.contains(VIP4);
+    assert!(!lab.router_events.stdout().since(mark).iter().any(|line| lost(&line.what)), "the route stays");
+    // The interface goes, and with it the address; the next setting is what counts then.
+    lab.lb_ns.run(&["ip", "link", "del", "there"]);
+    lab.router_events.stdout().wait_since(mark, SOON, lost).expect("the route goes");
+    lab.daemon.reload(&on_interfaces(&lab, "lo", "lo"));
+    lab.wait_fib(VIP4);
+    assert!(lab.fetch(VIP4).is_ok());
 }
 
 fn router_that_restarts_learns_the_vip_again<R: Router>() {
