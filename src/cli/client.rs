@@ -1,6 +1,7 @@
 //! One command to the running daemon over its admin socket: a line out, the reply until the daemon closes.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +16,7 @@ pub fn ask(socket: &Path, command: &str) -> Result<String, Exit> {
     exchange(socket, command).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => "is contrail-lb running, and with this admin.socket?",
-            std::io::ErrorKind::ConnectionRefused => {
-                "the socket is there but nobody listens: contrail-lb has died"
-            }
+            std::io::ErrorKind::ConnectionRefused => why_refused(socket),
             std::io::ErrorKind::PermissionDenied => "the socket belongs to root and its group: use sudo",
             std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => "it accepts but does not answer",
             _ => "see the daemon's log",
@@ -25,6 +24,16 @@ pub fn ask(socket: &Path, command: &str) -> Result<String, Exit> {
         eprintln!("contrail-lb: cannot ask the daemon at {}: {error}; {hint}", socket.display());
         Exit::Unavailable
     })
+}
+
+/// The kernel refuses a connection to a file that is no socket as it does one to a socket where nobody listens.
+fn why_refused(path: &Path) -> &'static str {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            "that file is no socket: give --socket the path of admin.socket"
+        }
+        Ok(_) | Err(_) => "the socket is there but nobody listens: contrail-lb has died",
+    }
 }
 
 fn exchange(socket: &Path, command: &str) -> std::io::Result<String> {
@@ -49,5 +58,24 @@ pub fn print(socket: &Path, command: &str) -> Exit {
             Exit::Done
         }
         Err(exit) => exit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_socket_is_told_from_a_socket_where_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, dead) = (folder.path().join("file"), folder.path().join("dead.sock"));
+        std::fs::write(&file, "").unwrap();
+        drop(UnixListener::bind(&dead).unwrap());
+        for (path, hint) in [(&file, "no socket"), (&dead, "has died")] {
+            assert_eq!(UnixStream::connect(path).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+            assert!(why_refused(path).contains(hint), "{hint}");
+        }
     }
 }

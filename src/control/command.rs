@@ -1,11 +1,16 @@
 //! The runtime commands: a line in, a text out. The framing is the socket's business.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{socket, text};
 use crate::app::Daemon;
+
+/// Who runs commands: the daemon, or what a test puts in its place.
+pub trait Commands: Send + Sync + 'static {
+    /// Runs one command; one that is not known, such as an empty one, is answered with the list of commands.
+    fn run(&self, session: &mut Session, command: &str) -> impl Future<Output = Reply> + Send;
+}
 
 /// What one connection to the runtime socket has set for itself.
 #[derive(Debug)]
@@ -38,9 +43,14 @@ const COMMANDS: &[(&str, &str)] = &[
     ("show version", "the version"),
 ];
 
-/// Runs one command.
-pub async fn run(daemon: &Arc<Daemon>, session: &mut Session, line: &str) -> Reply {
-    let words: Vec<&str> = line.split_whitespace().collect();
+impl Commands for Daemon {
+    async fn run(&self, session: &mut Session, command: &str) -> Reply {
+        run(self, session, command).await
+    }
+}
+
+async fn run(daemon: &Daemon, session: &mut Session, command: &str) -> Reply {
+    let words: Vec<&str> = command.split_whitespace().collect();
     Reply::Text(match words.as_slice() {
         ["help"] => help("The following commands are valid at this level:"),
         ["quit"] => return Reply::Quit,

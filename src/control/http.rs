@@ -1,8 +1,10 @@
 //! HTTP on `admin.listen`: health, readiness, metrics and the JSON API. Reads only.
 //!
-//! One task per connection, at most [`MAX_CONNECTIONS`] at once, header size and time bounded. `/healthz` and `/readyz`
-//! never ask for a password: orchestrators have none.
+//! One task per connection, one request per connection, everything bounded by [`LIMITS`]: whoever reaches the port can
+//! neither keep others out nor make us answer what they do not read. `/healthz` and `/readyz` never ask for a password:
+//! orchestrators have none.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,22 +16,33 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::metrics;
+use super::socket::AcceptFailures;
 use crate::app::Daemon;
 
-const MAX_CONNECTIONS: usize = 128;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// What clients may take of us.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Served at once; one more takes the place of the oldest.
+    connections: usize,
+    /// From the connection to the end of the request's header.
+    header: Duration,
+    /// From the connection to the last octet of the answer.
+    whole: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { connections: 128, header: Duration::from_secs(2), whole: Duration::from_secs(10) };
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Why `admin.listen` could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("admin.listen {address}: cannot listen: {source}; is another program on that port?")]
+#[error("admin.listen {address}: cannot listen, is another program on that port?")]
 pub struct ListenError {
     address: SocketAddr,
     source: std::io::Error,
@@ -38,9 +51,7 @@ pub struct ListenError {
 /// Why there is no password to ask for.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    #[error(
-        "admin.password_file {file}: cannot read: {source}; make it readable, or remove `user` and `password_file`"
-    )]
+    #[error("admin.password_file {file}: cannot read, make it readable or remove `user` and `password_file`")]
     Unreadable { file: String, source: std::io::Error },
     #[error(
         "admin.password_file {file}: is empty and would let everybody in; write a password into its first line"
@@ -50,11 +61,12 @@ pub enum PasswordError {
 
 /// What a request needs to be let in: `user:password`, base64, as it stands in the header.
 #[derive(Clone)]
-pub struct Credentials(String);
+pub struct Credentials(Arc<str>);
 
 impl Credentials {
-    pub fn new(user: &str, password: &str) -> Self {
-        Credentials(base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+    fn new(user: &str, password: &str) -> Self {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        Credentials(encoded.into())
     }
 
     /// Reads the password file; white space at its end is ignored.
@@ -68,9 +80,11 @@ impl Credentials {
         }
     }
 
-    /// Compares in a time that does not tell how much of it was right.
+    /// Compares in a time that does not tell how much of it was right. The scheme may be in any case (RFC 7617 §2).
     fn admits(&self, header: Option<&str>) -> bool {
-        let offered = header.and_then(|h| h.strip_prefix("Basic ")).unwrap_or_default().as_bytes();
+        let of_basic = |(scheme, offered): (&str, _)| scheme.eq_ignore_ascii_case("Basic").then_some(offered);
+        let offered: &str = header.and_then(|h| h.split_once(' ')).and_then(of_basic).unwrap_or_default();
+        let offered = offered.trim_start_matches(' ').as_bytes();
         let wanted = self.0.as_bytes();
         let differing = offered.iter().zip(wanted).fold(0, |all, (a, b)| all | (a ^ b));
         offered.len() == wanted.len() && differing == 0
@@ -84,31 +98,67 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::interval_at(tokio::time::Instant::now() + HEADER_TIMEOUT, HEADER_TIMEOUT)
-                .tick()
-                .await;
-            continue;
-        };
+    let answer = move |request| {
         let daemon = Arc::clone(&daemon);
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(|request| {
-                let daemon = Arc::clone(&daemon);
-                async move { Ok::<_, Infallible>(answer(&request, daemon.credentials().as_ref(), &daemon).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(MAX_HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off or speaks no HTTP is its own affair.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(slot);
-        });
+        async move { answer(&request, daemon.credentials().as_ref(), &daemon).await }
+    };
+    serve_with(listener, LIMITS, answer).await;
+}
+
+async fn serve_with<F>(
+    listener: TcpListener,
+    limits: Limits,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let mut connections = Connections::default();
+    let mut failures = AcceptFailures::of("admin.listen");
+    loop {
+        let Some((stream, _)) = failures.look_at(listener.accept().await).await else { continue };
+        connections.admit(limits.connections, serve_connection(stream, limits, answer.clone()));
     }
+}
+
+/// The connections being served; dropped, it ends them.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    /// Makes room if need be: a newcomer always gets in, at the cost of who has had the most time.
+    fn admit(&mut self, limit: usize, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        self.oldest_first.retain(|connection| !connection.is_finished());
+        if self.oldest_first.len() >= limit
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        self.oldest_first.push_back(self.tasks.spawn(connection));
+    }
+}
+
+/// Answers one request. What the client sends after it is not read: it costs a connection each.
+async fn serve_connection<F>(stream: TcpStream, limits: Limits, answer: impl Fn(Request<Incoming>) -> F)
+where
+    F: Future<Output = Response<Full<Bytes>>>,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .keep_alive(false)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that breaks off or speaks no HTTP is its own affair.
+    let _ = tokio::time::timeout(limits.whole, connection).await;
 }
 
 async fn answer(
@@ -181,16 +231,117 @@ fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    /// Longer than any test takes.
+    const NEVER: Duration = Duration::from_secs(3600);
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+
+    /// A server that answers `ok`, and how many requests it has answered.
+    async fn server(limits: Limits) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&answered);
+        tokio::spawn(serve_with(listener, limits, move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { reply(StatusCode::OK, TEXT, "ok".into()) }
+        }));
+        (address, answered)
+    }
+
+    async fn read_answer(mut stream: TcpStream) -> String {
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(30), read).await.expect("an end").unwrap();
+        answer
+    }
+
+    async fn get(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        read_answer(stream).await
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_gets_in_however_many_silent_connections_there_are() {
+        let (address, _) = server(Limits { connections: 4, header: NEVER, whole: NEVER }).await;
+        let mut silent = Vec::new();
+        for _ in 0..10 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = get(address).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+        assert_eq!(read_answer(silent.swap_remove(0)).await, "", "the oldest made room");
+    }
+
+    #[tokio::test]
+    async fn of_many_requests_on_one_connection_one_is_answered() {
+        let (address, answered) = server(LIMITS).await;
+        let answer = get(address).await.to_ascii_lowercase();
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Either may end with a reset: not all that was sent is read.
+        let _ = stream.write_all(&REQUEST.repeat(1000)).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        assert_eq!(answered.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_half_closes_after_its_request_is_answered() {
+        let (address, _) = server(LIMITS).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = read_answer(stream).await;
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_ends_after_the_time_for_a_header_and_any_after_the_whole_time() {
+        let soon = Duration::from_millis(20);
+        for limits in
+            [Limits { header: soon, whole: NEVER, ..LIMITS }, Limits { header: NEVER, whole: soon, ..LIMITS }]
+        {
+            let (address, _) = server(limits).await;
+            read_answer(TcpStream::connect(address).await.unwrap()).await;
+        }
+    }
 
     #[test]
     fn only_the_very_same_user_and_password_are_admitted() {
         let credentials = Credentials::new("haproxy", "contrail123");
-        assert!(credentials.admits(Some("Basic aGFwcm94eTpjb250cmFpbDEyMw==")));
-        for wrong in
-            [None, Some(""), Some("Basic "), Some("Basic aGFwcm94eTpjb250cmFpbDEyMg=="), Some("Bearer x")]
-        {
+        for right in ["Basic aGFwcm94eTpjb250cmFpbDEyMw==", "basic  aGFwcm94eTpjb250cmFpbDEyMw=="] {
+            assert!(credentials.admits(Some(right)), "{right}");
+        }
+        for wrong in [
+            None,
+            Some(""),
+            Some("Basic"),
+            Some("Basic "),
+            Some("Basic aGFwcm94eTpjb250cmFpbDEyMg=="),
+            Some("Bearer aGFwcm94eTpjb250cmFpbDEyMw=="),
+        ] {
             assert!(!credentials.admits(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_password_file_that_is_missing_or_empty_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let password_file = folder.path().join("password");
+        let auth = config::AdminAuth { user: "haproxy".into(), password_file: password_file.clone() };
+        let error = || Credentials::read(&auth).err().unwrap().to_string();
+        let name = password_file.display().to_string();
+        assert!(error().contains(&name) && error().contains("cannot read"), "{}", error());
+        std::fs::write(&password_file, " \n").unwrap();
+        assert!(error().contains(&name) && error().contains("is empty"), "{}", error());
+        std::fs::write(&password_file, "contrail123\n").unwrap();
+        let credentials = Credentials::read(&auth).unwrap();
+        assert!(credentials.admits(Some("Basic aGFwcm94eTpjb250cmFpbDEyMw==")));
     }
 }
