@@ -249,7 +249,11 @@ mod tests {
         let count = Arc::clone(&answered);
         tokio::spawn(serve_with(listener, limits, move |_| {
             count.fetch_add(1, Ordering::Relaxed);
-            async { reply(StatusCode::OK, TEXT, "ok".into()) }
+            async {
+                // As with the daemon's, the connection is looked at before the answer is there.
+                tokio::task::yield_now().await;
+                reply(StatusCode::OK, TEXT, "ok".into())
+            }
         }));
         (address, answered)
     }
