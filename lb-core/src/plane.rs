@@ -285,12 +285,6 @@ impl DataPlane {
         self.order_all(|| Order::Kill);
     }
 
-    /// The same for the connections of these services.
-    pub fn kill_connections_of(&self, services: &[Name]) {
-        let names: Arc<[Name]> = services.into();
-        self.order_all(|| Order::KillOf(names.clone()));
-    }
-
     /// The same for the connections that were accepted on this local address; see [`DataPlane::active_on`].
     pub fn kill_connections_on(&self, ip: IpAddr) {
         self.order_all(|| Order::KillOn(ip));

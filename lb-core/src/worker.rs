@@ -12,7 +12,6 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use config::Name;
 use rustix::event::epoll::EventFlags;
 
 use crate::accept::Listener;
@@ -59,8 +58,6 @@ pub(crate) enum Order {
     Close(BTreeSet<SocketAddr>),
     /// End every connection.
     Kill,
-    /// End every connection of these services.
-    KillOf(Arc<[Name]>),
     /// End every connection that was accepted on this local address.
     KillOn(IpAddr),
     /// End every connection and the thread.
@@ -262,9 +259,6 @@ impl Worker {
                 Order::Open(listeners) => self.open_listeners(listeners),
                 Order::Close(addresses) => self.begin_to_close(&addresses, done),
                 Order::Kill => self.kill(|_| true),
-                Order::KillOf(names) => {
-                    self.kill(|connection| names.contains(&connection.service.entry().name))
-                }
                 Order::KillOn(ip) => self.kill(|connection| connection.local.ip() == ip),
                 Order::Stop => self.stopping = true,
             }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 use std::sync::mpsc;
 
 use common::*;
-use lb_core::{CloseReason, Eligible, PlaneOptions};
+use lb_core::{CloseReason, PlaneOptions};
 
 const MIB: usize = 1 << 20;
 
@@ -249,26 +249,6 @@ fn killing_resets_both_sides() {
     assert_reset(&mut client);
     assert_eq!(said.recv_timeout(PATIENCE).unwrap(), Err(std::io::ErrorKind::ConnectionReset));
     assert_eq!(lab.stats().closes.of(CloseReason::Killed), 1);
-}
-
-#[test]
-fn killing_one_service_s_connections_leaves_the_others_alone() {
-    let server = Server::echo();
-    let lab = Lab::new(&[server.address]);
-    let port = Reserved::new(LOCALHOST);
-    let mut other = service(port.address, &[server.address]);
-    other.name = name("other");
-    lab.apply(&[lab.service.clone(), other.clone()]);
-    lab.plane.set_eligible(&[(other.backend_id(&other.backends[0]), Eligible::Yes)]);
-    let (mut killed, mut spared) = (lab.connect(), connect(port.address));
-    for client in [&mut killed, &mut spared] {
-        client.write_all(b"x").unwrap();
-        client.read_exact(&mut [0]).unwrap();
-    }
-    lab.plane.kill_connections_of(std::slice::from_ref(&lab.service.name));
-    assert_reset(&mut killed);
-    spared.write_all(b"y").unwrap();
-    spared.read_exact(&mut [0]).unwrap();
 }
 
 #[test]
