@@ -106,9 +106,9 @@ impl Announcer {
         }
     }
 
-    /// The peer wants everything of `family` again.
-    pub(crate) fn refresh(&mut self, family: Family) {
-        self.refreshes.insert(family);
+    /// The peer wants everything of `family` again. False: it is about to get it anyway.
+    pub(crate) fn refresh(&mut self, family: Family) -> bool {
+        self.refreshes.insert(family)
     }
 
     pub(crate) fn routes(&self) -> usize {
@@ -337,8 +337,8 @@ mod tests {
             let mut announcer = Announcer { demarcate, ..announcer(now) };
             let decision = decision(1, &[1], now);
             announcer.next_batch(&decision, 0, now).unwrap();
-            announcer.refresh(Family::Ipv4);
-            announcer.refresh(Family::Ipv4);
+            assert!(announcer.refresh(Family::Ipv4));
+            assert!(!announcer.refresh(Family::Ipv4), "it is about to get them");
             let batch = announcer.next_batch(&decision, 0, now).unwrap().unwrap();
             assert_eq!(kinds(&batch.octets), expected);
             assert!(announcer.next_batch(&decision, 0, now).unwrap().is_none());

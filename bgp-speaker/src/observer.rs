@@ -44,6 +44,15 @@ impl Observer {
         }
     }
 
+    /// What a peer can cause as often as it likes: takes at most half of the queue, so that what matters finds room.
+    pub(crate) fn remark(&self, event: PeerEvent) {
+        if self.events.capacity() > self.events.max_capacity() / 2 {
+            self.emit(event);
+        } else {
+            self.update(|status| status.events_dropped += 1);
+        }
+    }
+
     /// Keeps why a session or attempt ended.
     pub(crate) fn note(&self, reason: &CloseReason) {
         self.update(|status| {
@@ -54,5 +63,49 @@ impl Observer {
             }
             status.last_error = Some(reason.clone());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{Asn, Family, HoldTime};
+
+    use super::*;
+
+    fn status() -> PeerStatus {
+        let peer = config::Peer {
+            name: Name::new("tor-a").unwrap(),
+            address: [192, 0, 2, 1].into(),
+            remote_as: Asn::new(64500).unwrap(),
+            port: 179,
+            local_address: None,
+            passive: false,
+            families: vec![Family::Ipv4],
+            next_hop: None,
+            hold_time: HoldTime::NINE_SECONDS,
+            multihop: 1,
+            ttl_security: false,
+            password_file: None,
+        };
+        #[allow(clippy::disallowed_methods, reason = "any instant will do as an origin")]
+        PeerStatus::new(&peer, std::time::Instant::now())
+    }
+
+    #[test]
+    fn remarks_leave_room_for_what_matters() {
+        let (events, mut queue) = mpsc::channel(8);
+        let observer = Observer::new(status(), events);
+        let peer = observer.name().clone();
+        for _ in 0..100 {
+            observer.remark(PeerEvent::RefreshRequested { peer: peer.clone(), family: Family::Ipv4 });
+        }
+        let reason = CloseReason { origin: Origin::Transport, code: None, text: "gone".into() };
+        observer.emit(PeerEvent::Down { peer, reason });
+        let mut received = Vec::new();
+        while let Ok(event) = queue.try_recv() {
+            received.push(event);
+        }
+        assert!(matches!(received.last(), Some(PeerEvent::Down { .. })));
+        assert_eq!((received.len(), observer.snapshot().events_dropped), (5, 96));
     }
 }

@@ -262,17 +262,16 @@ impl<'a> PeerTask<'a> {
             Action::Down(reason) => self.down(reason),
             Action::AttemptFailed(reason) => {
                 observer.note(&reason);
-                observer.emit(PeerEvent::AttemptFailed { peer: observer.name().clone(), reason });
+                observer.remark(PeerEvent::AttemptFailed { peer: observer.name().clone(), reason });
             }
             Action::Update { announced, disposition } => observer.update(|status| {
                 status.prefixes_dropped += announced as u64;
                 status.updates_malformed += u64::from(disposition != Disposition::Accept);
             }),
             Action::Refresh(family) => {
-                if let Some(session) = &mut self.session {
-                    session.refresh(family);
+                if self.session.as_mut().is_some_and(|session| session.refresh(family)) {
+                    observer.remark(PeerEvent::RefreshRequested { peer: observer.name().clone(), family });
                 }
-                observer.emit(PeerEvent::RefreshRequested { peer: observer.name().clone(), family });
             }
         }
     }

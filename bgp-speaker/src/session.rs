@@ -57,8 +57,8 @@ impl Session {
         Session { id, announcer }
     }
 
-    pub(crate) fn refresh(&mut self, family: Family) {
-        self.announcer.refresh(family);
+    pub(crate) fn refresh(&mut self, family: Family) -> bool {
+        self.announcer.refresh(family)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

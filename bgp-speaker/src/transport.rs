@@ -13,7 +13,7 @@ use crate::sockopt;
 /// DSCP CS6 (network control) in the place of the former TOS octet.
 const CS6: u32 = 48 << 2;
 const MAX_TTL: u8 = 255;
-const BACKLOG: i32 = 64;
+const BACKLOG: i32 = 1024;
 
 /// How one peer's connections are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
