@@ -168,7 +168,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         .map_or(u64::from(std::process::id()), |b| u64::from(u32::from(b.router_id.as_ipv4())));
     let admin = open_admin(&config).await?;
     let host = Host::new(Arc::clone(&plane), commands.clone());
-    let steering =
+    let mut steering =
         tokio::spawn(task::run(channels, Arc::clone(&plane), host.clone(), seed, Arc::clone(&latencies)));
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
@@ -187,7 +187,15 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     let watching = tokio::spawn(daemon.host.clone().watch_addresses());
     let admin = admin.serve(&daemon);
     tracing::info!("serving");
-    let stop = signals.serve_reloads_until_stop(&daemon).await;
+    let stop = tokio::select! {
+        stop = signals.serve_reloads_until_stop(&daemon) => stop,
+        ended = &mut steering => {
+            // Nobody decides any more: what is announced must not stay announced.
+            watching.abort();
+            shutdown::at_once(&daemon).await;
+            anyhow::bail!("the steering task has ended: {}", ended.err().map_or("it returned".into(), |e| e.to_string()));
+        }
+    };
     watching.abort();
     shutdown::stop(&daemon, stop, &mut signals).await;
     drop(admin);

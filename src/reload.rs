@@ -192,7 +192,8 @@ fn at_next_start(before: &Config, after: &Config) -> Vec<&'static str> {
         ("global.threads", a.threads != b.threads),
         ("global.max_connections", a.max_connections != b.max_connections),
         ("global.log.format", a.log.format != b.log.format),
-        ("admin", before.admin != after.admin),
+        ("admin.socket", before.admin.socket != after.admin.socket),
+        ("admin.listen", before.admin.listen != after.admin.listen),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

@@ -84,13 +84,15 @@ async fn in_order(daemon: &Daemon) {
     let timeout = daemon.config().global.drain_timeout;
     let deadline = now() + timeout;
     tracing::info!(timeout = ?timeout, "planned stop: withdrawing, then draining");
+    let why = "planned stop (SIGTERM)".to_owned();
+    // Routes first: a reload under way is waited for only then, and what it adds drains at once.
+    daemon.host().hold_addresses();
+    daemon.ask(|done| Command::Drain { why, deadline, done }).await;
     daemon.end_reloads().await;
     daemon.host().begin_stop().await;
-    let why = "planned stop (SIGTERM)".to_owned();
-    daemon.ask(|done| Command::Drain { why, deadline, done }).await;
     until(deadline + GRACE, async || vips_are(daemon, &["closed", "address_down"]).await).await;
 
-    tokio::task::block_in_place(|| daemon.plane().close_listeners());
+    daemon.host().close_all_listeners().await;
     until(deadline, async || daemon.plane().active() == 0).await;
     let left = daemon.plane().active();
     if left > 0 {
@@ -105,13 +107,13 @@ async fn in_order(daemon: &Daemon) {
 }
 
 /// Routes still go first: the closing NOTIFICATION takes them.
-async fn at_once(daemon: &Daemon) {
+pub async fn at_once(daemon: &Daemon) {
     tracing::info!("stopping now");
     // A reload under way is not waited for long.
     let _ = tokio::time::timeout(GRACE, daemon.end_reloads()).await;
     let _ = tokio::time::timeout(GRACE, daemon.host().begin_stop()).await;
     close_sessions(daemon).await;
-    daemon.plane().close_listeners();
+    let _ = tokio::time::timeout(GRACE, daemon.host().close_all_listeners()).await;
     daemon.plane().kill_connections();
     daemon.host().remove_all().await;
 }

@@ -102,6 +102,16 @@ pub struct Applied {
     pub closed: Vec<SocketAddr>,
 }
 
+/// Longest wait for the workers to carry out an order; closing listeners takes them 200 ms.
+const WORKER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether the workers carried out an order in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    All,
+    NotAll,
+}
+
 /// The running data plane. Dropping it ends every connection and waits for the workers.
 pub struct DataPlane {
     shared: Arc<Shared>,
@@ -294,25 +304,36 @@ impl DataPlane {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order_all(&self, order: impl Fn() -> Order) {
-        self.order_each(self.workers.iter().map(|_| order()));
+    fn order_all(&self, order: impl Fn() -> Order) -> Answered {
+        self.order_each(self.workers.iter().map(|_| order()))
     }
 
-    /// Gives each worker its order and waits until all are done. A worker that is gone counts as done.
-    fn order_each(&self, orders: impl Iterator<Item = Order>) {
+    /// Gives each worker its order and waits until all are done, but not for a worker that hangs: whether all were. A
+    /// worker that is gone counts as done.
+    fn order_each(&self, orders: impl Iterator<Item = Order>) -> Answered {
         let (done, all_done) = mpsc::channel();
         for (worker, order) in self.workers.iter().zip(orders) {
             worker.send(Errand { order, done: done.clone() });
         }
         drop(done);
         // Nothing is ever sent: the channel closes with the last errand.
-        let _ = all_done.recv();
+        match all_done.recv_timeout(WORKER_PATIENCE) {
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => Answered::All,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                tracing::error!(
+                    "a data-plane thread has not done what it was told to for {WORKER_PATIENCE:?}: going on"
+                );
+                Answered::NotAll
+            }
+        }
     }
 }
 
 impl Drop for DataPlane {
     fn drop(&mut self) {
-        self.order_all(|| Order::Stop);
+        if self.order_all(|| Order::Stop) == Answered::NotAll {
+            return; // joining a thread that hangs would hang this one too
+        }
         for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
             // A worker that panicked said so when it did.
             let _ = thread.join();

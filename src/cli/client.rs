@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Exit;
 
-/// How long a reply may take; `reload` waits for withdrawn routes to be acknowledged.
+/// How long a reply may take; `reload` waits for sessions it ends.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sends `command` and returns the reply without its closing empty line. On failure the reason has been printed.

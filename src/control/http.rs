@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::metrics;
 use super::socket::AcceptFailures;
 use crate::app::Daemon;
+use crate::steer::STALL_BOUND;
 
 /// What clients may take of us.
 #[derive(Debug, Clone, Copy)]
@@ -200,6 +201,9 @@ const INDEX: &str =
 /// Alive: the steering task answers in time and the data plane turns.
 async fn healthz(daemon: &Arc<Daemon>) -> Response<Full<Bytes>> {
     match daemon.status().await {
+        Ok(status) if status.plane.stalest_turn_seconds > STALL_BOUND.as_secs_f64() => {
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "a data-plane thread hangs: restart\n".into())
+        }
         Ok(_) => reply(StatusCode::OK, TEXT, "ok\n".into()),
         Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n")),
     }

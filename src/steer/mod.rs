@@ -58,6 +58,8 @@ struct VipState {
     way: String,
     /// Counts once it drains.
     deadline: Instant,
+    /// The newest event about it: the cause of what the host brings about next.
+    last_event: EventId,
 }
 
 /// How many backends a service had and needed when it was last judged.
@@ -133,15 +135,20 @@ impl Steer {
                 Some(known) => {
                     known.config = vip.clone();
                     known.life_cycle.set_policy(vip, now);
-                    self.vip_input(vip.address, Input::Undrain, "configured again", cause, now);
+                    let leaves = matches!(known.life_cycle.phase(), Phase::Withdrawn | Phase::Quiet);
+                    if leaves && !self.draining {
+                        self.vip_input(vip.address, Input::Undrain, "configured again", cause, now);
+                    }
                 }
                 None => self.add_vip(vip, now),
             }
         }
         let gone: Vec<IpAddr> =
             self.vips.keys().filter(|a| config.vips.iter().all(|v| v.address != **a)).copied().collect();
-        for address in gone {
-            self.drain_vip(address, now + config.global.drain_timeout, "no longer configured", cause, now);
+        let meant: Vec<IpAddr> = if self.draining { self.vips.keys().copied().collect() } else { gone };
+        for address in meant {
+            let why = if self.draining { "planned stop" } else { "no longer configured" };
+            self.drain_vip(address, now + config.global.drain_timeout, why, cause, now);
         }
         self.judge(cause, now);
         checks
@@ -149,7 +156,8 @@ impl Steer {
 
     /// The host has done what a VIP's life cycle wanted.
     pub fn vip(&mut self, address: IpAddr, input: Input, why: &str, now: Instant) {
-        self.vip_input(address, input, why, EventId::NONE, now);
+        let cause = self.vips.get(&address).map_or(EventId::NONE, |vip| vip.last_event);
+        self.vip_input(address, input, why, cause, now);
         let is_over = self.vips.get(&address).is_some_and(|v| v.life_cycle.phase() == Phase::AddressDown);
         if is_over && !self.draining {
             self.vips.remove(&address);
@@ -244,15 +252,20 @@ impl Steer {
             health: "not checked yet".into(),
             way: "just configured".into(),
             deadline: now,
+            last_event: EventId::NONE,
         };
         self.effects.entered.push(state.entered());
         self.vips.insert(vip.address, state);
     }
 
     fn drain_vip(&mut self, address: IpAddr, deadline: Instant, why: &str, cause: EventId, now: Instant) {
-        if let Some(vip) = self.vips.get_mut(&address) {
-            vip.deadline = deadline;
+        let Some(vip) = self.vips.get_mut(&address) else { return };
+        match vip.life_cycle.phase() {
+            Phase::Withdrawn | Phase::Quiet | Phase::Closed | Phase::AddressDown => return,
+            Phase::Init | Phase::AddressUp | Phase::Listening => {}
+            Phase::Announced | Phase::Degraded | Phase::LastResort => {}
         }
+        vip.deadline = deadline;
         self.vip_input(address, Input::Drain, why, cause, now);
     }
 
@@ -389,7 +402,9 @@ impl VipState {
         }
         self.since = now;
         let text = format!("{} → {}: {why}", before.as_str(), phase.as_str());
-        Some(journal.record(now, EventKind::VipChanged, self.config.address.to_string(), text, cause))
+        self.last_event =
+            journal.record(now, EventKind::VipChanged, self.config.address.to_string(), text, cause);
+        Some(self.last_event)
     }
 }
 

@@ -170,9 +170,13 @@ impl Addresses {
 }
 
 /// Whether an address is on this host, by whomever: only then can a socket be bound to it without `IP_FREEBIND`. An
-/// IPv6 address that is still being checked for duplicates does not count.
+/// IPv6 address that is still being checked for duplicates does not count. Any other failure says nothing about the
+/// address, and then nothing is assumed to be amiss. With `ip_nonlocal_bind` set, every address looks local.
 pub fn is_local(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+    }
 }
 
 fn refused(tried: Tried, source: io::Error) -> AddressError {

@@ -28,8 +28,6 @@ const QUIET: Duration = Duration::from_secs(1);
 const QUIET_CAP: Duration = Duration::from_secs(10);
 /// How often a condition on the host is looked at.
 const POLL: Duration = Duration::from_millis(50);
-/// Bound on the wait for acknowledgements; the speaker tears down a session that takes longer.
-const ACK_BOUND: Duration = Duration::from_secs(3);
 /// Between attempts to bring about what does not work yet, and between looks at the addresses on the host.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -146,7 +144,7 @@ impl Host {
                     host.answer(address, Input::ListenersReady, "its listeners accept").await;
                 }
                 Phase::Withdrawn => {
-                    await_withdraw(speaker, version).await;
+                    await_withdraw(speaker, version, deadline).await;
                     host.answer(address, Input::WithdrawAcked, "the peers have the withdraw").await;
                     host.watch_traffic(address, deadline).await;
                     host.answer(address, Input::TrafficEnded, "new connections have ended").await;
@@ -193,10 +191,22 @@ impl Host {
         }
     }
 
-    /// From now on no address is put on the host, and those there stay until [`Host::release_addresses`].
-    pub async fn begin_stop(&self) {
+    /// Addresses stay on the host until [`Host::release_addresses`], even where their life cycle is over.
+    pub fn hold_addresses(&self) {
         self.0.hold_addresses.send_replace(true);
+    }
+
+    /// From now on no address is put on the host.
+    pub async fn begin_stop(&self) {
         self.0.state.lock().await.stopping = true;
+    }
+
+    /// Closes every listener for good, those without a VIP too.
+    pub async fn close_all_listeners(&self) {
+        let mut state = self.0.state.lock().await;
+        state.services.clear();
+        state.leaving.clear();
+        tokio::task::block_in_place(|| self.0.plane.close_listeners());
     }
 
     /// Life cycles that are over may take their addresses off the host.
@@ -233,6 +243,7 @@ impl Host {
                     state.present.insert(address);
                     return true;
                 }
+                state.placement.forget(address);
                 problem
             };
             if problem != said {
@@ -323,10 +334,11 @@ impl Host {
     }
 }
 
-/// Resolves once no peer can still send us traffic for what was withdrawn, or the bound is over.
-async fn await_withdraw(speaker: Option<Speaker>, version: u64) {
+/// Resolves once every peer has the withdraw, or the time to drain is over. The speaker tears down a session that does
+/// not acknowledge within its own bound, below the hold time: then the route is gone as well.
+async fn await_withdraw(speaker: Option<Speaker>, version: u64, deadline: Instant) {
     if let Some(speaker) = speaker {
-        let settled = speaker.settled(version, Instant::now() + ACK_BOUND).await;
+        let settled = speaker.settled(version, deadline).await;
         for peer in settled.late {
             tracing::warn!(%peer, "has not acknowledged the withdraw");
         }
