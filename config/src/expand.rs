@@ -110,7 +110,7 @@ fn vip(out: &mut Text, vip: &Vip) {
     out.header("[[vip]]");
     out.key("address", quoted(vip.address));
     out.key("interface", or_empty(vip.interface.as_ref()));
-    let Announce { med, local_pref, prepend, communities, large_communities } = &vip.announce;
+    let Announce { med, local_pref, prepend, communities, large_communities, .. } = &vip.announce;
     let (communities, large) = (communities.iter().map(quoted), large_communities.iter().map(quoted));
     out.key(
         "announce",
@@ -154,6 +154,10 @@ fn service(out: &mut Text, service: &Service) {
     out.key("min_healthy", service.min_healthy);
     let balance = match service.balance {
         Balance::RoundRobin => "round_robin",
+        Balance::LeastConn => "least_conn",
+        Balance::Source => "source",
+        Balance::Random => "random",
+        Balance::First => "first",
     };
     out.key("balance", quoted(balance));
     out.key("tcp_keepalive", service.tcp_keepalive);
@@ -176,7 +180,7 @@ fn ports(service: &Service) -> impl Iterator<Item = u16> + '_ {
 }
 
 fn timeouts(out: &mut Text, timeouts: &Timeouts) {
-    let Timeouts { connect, client, server, client_fin, server_fin } = *timeouts;
+    let Timeouts { connect, client, server, client_fin, server_fin, .. } = *timeouts;
     let [connect, client, server] = [connect, client, server].map(time);
     let [client_fin, server_fin] = [client_fin, server_fin].map(time);
     out.key(
@@ -192,6 +196,10 @@ fn check(out: &mut Text, check: &Check) {
         CheckKind::None => ("none", String::new()),
         CheckKind::Tcp => ("tcp", String::new()),
         CheckKind::Http(http) => ("http", http_keys(http)),
+        CheckKind::Https(http) => ("https", http_keys(http)),
+        CheckKind::Tls => ("tls", String::new()),
+        CheckKind::SendExpect(_) => ("send_expect", String::new()),
+        CheckKind::Agent { .. } => ("agent", String::new()),
     };
     let (interval, timeout, port) = (time(check.interval), time(check.timeout), check.port.unwrap_or(0));
     let Check { rise, fall, .. } = check;
@@ -221,7 +229,7 @@ fn http_keys(http: &HttpCheck) -> String {
 fn backend(out: &mut Text, backend: &Backend) {
     out.header("[[service.backend]]");
     out.key("name", quoted(&backend.name));
-    out.key("address", quoted(backend.address));
+    out.key("address", quoted(&backend.address));
     out.key("weight", backend.weight.as_u16());
     out.key("backup", backend.backup);
     out.key("disabled", backend.disabled);

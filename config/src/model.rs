@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::types::*;
 
 /// One whole, valid configuration.
@@ -35,6 +37,29 @@ pub struct Global {
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
+    pub target: LogTarget,
+    pub access: AccessLog,
+}
+
+/// Where the log goes, access records included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTarget {
+    Stderr,
+    /// Its native socket, with fields.
+    Journald,
+    /// `/dev/log`.
+    Syslog,
+    /// RFC 5424 over UDP.
+    SyslogUdp(SocketAddr),
+}
+
+/// One record per connection, at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    /// The fields of HAProxy's `option tcplog`.
+    Tcplog,
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +126,53 @@ pub struct Peer {
     pub ttl_security: bool,
     /// TCP-MD5 (RFC 2385) key file; read at start and again on reload.
     pub password_file: Option<PathBuf>,
+    /// The interface of a link-local `address` (`fe80::1%eth0`).
+    pub interface: Option<String>,
+    /// `None`: no BFD with this peer.
+    pub bfd: Option<Bfd>,
+    /// Our BGP role towards this peer (RFC 9234); eBGP only.
+    pub role: Option<Role>,
+    /// Refuse a peer that does not say its role (RFC 9234 §4.2).
+    pub role_strict: bool,
+    /// Offer IPv4 routes with an IPv6 next hop (RFC 8950); IPv6 sessions only.
+    pub extended_next_hop: bool,
+    /// What this peer gets instead of a VIP's own attributes.
+    pub announce: AttributeOverrides,
+    /// The same while the VIP is degraded.
+    pub degraded: AttributeOverrides,
+}
+
+/// `bfd` of a peer (RFC 5880 §6.8.1); single hop, or multihop where the session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bfd {
+    pub min_tx: Duration,
+    pub min_rx: Duration,
+    /// 1..=255.
+    pub multiplier: u8,
+}
+
+/// A BGP role (RFC 9234 §4.1): what we are to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Provider,
+    RouteServer,
+    RouteServerClient,
+    Customer,
+    Peer,
+}
+
+/// Per peer: each field that is there replaces the VIP's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttributeOverrides {
+    pub med: Option<u32>,
+    pub local_pref: Option<u32>,
+    pub prepend: Option<u8>,
+    /// Sorted, without repeats.
+    pub communities: Option<Vec<Community>>,
+    /// Sorted, without repeats.
+    pub large_communities: Option<Vec<LargeCommunity>>,
+    /// Bits per second.
+    pub link_bandwidth: Option<u64>,
 }
 
 /// `[[vip]]`.
@@ -115,7 +187,17 @@ pub struct Vip {
     pub on_short: OnShort,
     pub on_all_down: OnAllDown,
     pub announce_delay: Duration,
+    pub flap: Flap,
     pub peers: PeerSet,
+}
+
+/// How a VIP that comes and goes is held back (after RFC 2439; see `docs/configuration.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flap {
+    /// In which the penalty halves.
+    pub half_life: Duration,
+    /// The longest that recovery is put off; zero: never.
+    pub max_delay: Duration,
 }
 
 /// Attributes at normal preference.
@@ -130,6 +212,8 @@ pub struct Announce {
     pub communities: Vec<Community>,
     /// Sorted, without repeats; at most 21.
     pub large_communities: Vec<LargeCommunity>,
+    /// Link bandwidth extended community (draft-ietf-idr-link-bandwidth), in bits per second.
+    pub link_bandwidth: Option<u64>,
 }
 
 /// What changes of [`Announce`] while degraded.
@@ -181,15 +265,37 @@ pub struct Service {
     pub required: bool,
     pub min_healthy: u32,
     pub balance: Balance,
+    /// Client connections at once; beyond it they wait in the kernel's backlog. `None`: no limit.
+    pub max_connections: Option<u32>,
+    pub client_limits: ClientLimits,
+    pub source_address: SourceAddress,
     pub tcp_keepalive: bool,
     /// `false`: what we end ourselves (a timeout) is closed with RST, as with HAProxy's `option nolinger`. A complete stream
     /// ends with a FIN all the same.
     pub linger: bool,
+    /// Towards the backends.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Every client connection begins with a PROXY header, v1 or v2; only from `trusted_proxies`.
+    pub accept_proxy: bool,
+    /// Not empty with `accept_proxy`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Empty: all.
+    pub allow: Vec<IpNet>,
+    /// Looked at before `allow`.
+    pub deny: Vec<IpNet>,
+    /// `None`: bytes are passed through.
+    pub tls: Option<Tls>,
+    /// Pass-through by the name in the ClientHello: exact names first, then `*.` patterns, the longest first.
+    pub sni_routes: Vec<SniRoute>,
+    pub backend_tls: BackendTls,
     pub timeouts: Timeouts,
     /// Connects to further distinct candidates after the first fails.
     pub retries: u32,
     pub check: Check,
     pub passive: Passive,
+    /// How long a backend that comes (back) up takes to reach its whole weight.
+    pub slow_start: Duration,
+    pub on_down: OnDown,
     /// In file order; names are unique within the service; never empty.
     pub backends: Vec<Backend>,
 }
@@ -197,6 +303,107 @@ pub struct Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
+    LeastConn,
+    /// By client address, with a Maglev table: the same on every host with the same configuration.
+    Source,
+    /// Two distinct draws, the less loaded.
+    Random,
+    /// The first in file order that is not full.
+    First,
+}
+
+/// Per client address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// At once; `None`: no limit.
+    pub connections: Option<u32>,
+    /// New ones; `None`: no limit.
+    pub rate: Option<Rate>,
+}
+
+/// So many in such a time; `count` is also the burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+}
+
+/// The address backends see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// Whatever the kernel picks.
+    Kernel,
+    Fixed(IpAddr),
+    /// The client's own (`IP_TRANSPARENT`).
+    Transparent,
+}
+
+/// Version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+/// What becomes of established connections of a backend that goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    Keep,
+    Close,
+}
+
+/// Terminating TLS. Files are read at start and again on reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM chains, each with its key; chosen by SNI, the first is the default. Never empty.
+    pub certificates: Vec<CertificateFiles>,
+    /// Of every key.
+    pub key_password_file: Option<PathBuf>,
+    pub client_auth: ClientAuth,
+    pub min_version: TlsVersion,
+    /// Offered in this order (ALPN); empty: none.
+    pub alpn: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Client certificates, and the CA file they are judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuth {
+    None,
+    Optional(PathBuf),
+    Required(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+/// Whose connections with a server name go to which service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SniRoute {
+    /// Lower case; `*.` in front stands for one label.
+    pub pattern: String,
+    pub service: Name,
+}
+
+/// TLS towards the backends; also what https and tls checks go by, enabled or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendTls {
+    pub enabled: bool,
+    /// PEM; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// `None`: the backend's name, or no SNI with an address.
+    pub server_name: Option<String>,
+    pub verify: bool,
+    /// For backends that ask for one.
+    pub client: Option<CertificateFiles>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +417,8 @@ pub struct Timeouts {
     /// Idle after the client half-closed / while only the client is left to finish.
     pub client_fin: Duration,
     pub server_fin: Duration,
+    /// Longest wait for a place at a backend; zero: no queue.
+    pub queue: Duration,
 }
 
 /// Active check.
@@ -217,6 +426,10 @@ pub struct Timeouts {
 pub struct Check {
     pub kind: CheckKind,
     pub interval: Duration,
+    /// Instead of `interval` while the health is changing: some results of the other kind, not yet enough.
+    pub fast_interval: Option<Duration>,
+    /// Instead of `interval` while it is down.
+    pub down_interval: Option<Duration>,
     /// Covers the whole attempt: connect, send, answer.
     pub timeout: Duration,
     /// 1..=100 good results in a row raise a backend that is down.
@@ -234,6 +447,22 @@ pub enum CheckKind {
     /// The TCP handshake completes.
     Tcp,
     Http(HttpCheck),
+    /// The same over TLS, by the service's `backend_tls`.
+    Https(HttpCheck),
+    /// The TLS handshake completes, by the service's `backend_tls`.
+    Tls,
+    SendExpect(Vec<SendExpect>),
+    /// HAProxy's agent protocol; what is sent first may be empty.
+    Agent {
+        send: Vec<u8>,
+    },
+}
+
+/// A step: send, then wait until what came back contains `expect`. Either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendExpect {
+    pub send: Vec<u8>,
+    pub expect: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,6 +491,8 @@ pub struct Backend {
     pub name: Name,
     pub address: BackendAddr,
     pub weight: Weight,
+    /// At once; `None`: no limit.
+    pub max_connections: Option<u32>,
     /// Used only while no primary is up.
     pub backup: bool,
     pub disabled: bool,

@@ -19,7 +19,7 @@ pub(crate) use self::contrail::RawContrail;
 pub(crate) use self::service::{RawBackend, RawCheck, RawService};
 pub(crate) use self::vip::RawVip;
 use crate::findings::{At, Finding, Findings};
-use crate::model::{AdminAuth, Global, Log, LogFormat, LogLevel};
+use crate::model::{AccessLog, AdminAuth, Global, Log, LogFormat, LogLevel, LogTarget};
 use crate::reader::Table;
 use crate::schema;
 use crate::value::{Refused, choice, duration, integer, listen_address, or_empty, path, text};
@@ -106,6 +106,8 @@ fn read_log(mut log: Table<'_, '_>) -> Log {
     Log {
         level: log.value("level", choice(LEVELS), LogLevel::Info).value,
         format: log.value("format", choice(FORMATS), LogFormat::Text).value,
+        target: LogTarget::Stderr,
+        access: AccessLog::Off,
     }
 }
 

@@ -2,9 +2,13 @@
 //! down. Pure; finds nothing wrong any more, as `checks` already did.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::findings::At;
-use crate::model::{Admin, Backend, Bgp, Check, Config, Peer, PeerSet, Service, Vip};
+use crate::model::{
+    Admin, AttributeOverrides, Backend, BackendTls, Bgp, Check, ClientLimits, Config, Flap, OnDown, Peer,
+    PeerSet, Service, SourceAddress, Vip,
+};
 use crate::raw::{Raw, RawBackend, RawBgp, RawCheck, RawPeer, RawService, RawVip};
 use crate::reader::List;
 use crate::types::Family;
@@ -65,6 +69,13 @@ fn resolve_bgp(bgp: RawBgp, of_vips: &BTreeSet<Family>) -> Option<Bgp> {
             multihop: peer.multihop,
             ttl_security: peer.ttl_security,
             password_file: peer.password_file.value,
+            interface: None,
+            bfd: None,
+            role: None,
+            role_strict: false,
+            extended_next_hop: false,
+            announce: AttributeOverrides::default(),
+            degraded: AttributeOverrides::default(),
         })
     };
     Some(Bgp {
@@ -91,6 +102,7 @@ fn resolve_vip(vip: RawVip) -> Option<Vip> {
         on_short: vip.on_short,
         on_all_down: vip.on_all_down,
         announce_delay: vip.announce_delay,
+        flap: Flap { half_life: Duration::from_secs(60), max_delay: Duration::ZERO },
         peers,
     })
 }
@@ -103,6 +115,19 @@ fn resolve_service(service: RawService) -> Option<Service> {
         required: service.required,
         min_healthy: service.min_healthy.value,
         balance: service.balance,
+        max_connections: None,
+        client_limits: ClientLimits { connections: None, rate: None },
+        source_address: SourceAddress::Kernel,
+        send_proxy: None,
+        accept_proxy: false,
+        trusted_proxies: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        tls: None,
+        sni_routes: Vec::new(),
+        backend_tls: BackendTls { enabled: false, ca: None, server_name: None, verify: true, client: None },
+        slow_start: Duration::ZERO,
+        on_down: OnDown::Keep,
         tcp_keepalive: service.tcp_keepalive,
         linger: service.linger,
         timeouts: service.timeouts,
@@ -115,7 +140,16 @@ fn resolve_service(service: RawService) -> Option<Service> {
 
 fn resolve_check(check: RawCheck) -> Check {
     let RawCheck { kind, interval, timeout, rise, fall, port, place: _ } = check;
-    Check { kind, interval: interval.value, timeout: timeout.value, rise, fall, port }
+    Check {
+        kind,
+        interval: interval.value,
+        fast_interval: None,
+        down_interval: None,
+        timeout: timeout.value,
+        rise,
+        fall,
+        port,
+    }
 }
 
 fn resolve_backend(backend: RawBackend) -> Option<Backend> {
@@ -123,8 +157,9 @@ fn resolve_backend(backend: RawBackend) -> Option<Backend> {
     let At { value: address, .. } = backend.address?;
     Some(Backend {
         name,
-        address,
+        address: address.into(),
         weight: backend.weight,
+        max_connections: None,
         backup: backend.backup,
         disabled: backend.disabled,
     })

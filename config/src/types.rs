@@ -1,7 +1,8 @@
 //! Values that are valid by construction: each constructor checks the limit and cites where it comes from.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,8 +151,76 @@ impl fmt::Display for BackendId {
     }
 }
 
-/// Where a backend is reached. `ip:port` for now; names and Unix sockets are rejected as "not supported yet".
-pub type BackendAddr = SocketAddr;
+/// Where a backend is reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackendAddr {
+    Ip(SocketAddr),
+    /// The port the client used.
+    ClientPort(IpAddr),
+    /// Resolved again and again; whoever reads a configuration sees `Ip` in its place once there is an answer.
+    Name {
+        host: Arc<str>,
+        port: u16,
+    },
+    Unix(Arc<Path>),
+}
+
+impl BackendAddr {
+    /// Where a client that used `port` is sent; `None`: a name that is not resolved.
+    pub fn for_port(&self, port: u16) -> Option<Endpoint> {
+        match self {
+            BackendAddr::Ip(address) => Some(Endpoint::Tcp(*address)),
+            BackendAddr::ClientPort(ip) => Some(Endpoint::Tcp(SocketAddr::new(*ip, port))),
+            BackendAddr::Name { .. } => None,
+            BackendAddr::Unix(path) => Some(Endpoint::Unix(Arc::clone(path))),
+        }
+    }
+}
+
+impl BackendAddr {
+    /// For whoever only knows addresses yet: everything else is refused when the file is read.
+    pub fn socket_addr(&self) -> SocketAddr {
+        match self {
+            BackendAddr::Ip(address) => *address,
+            BackendAddr::ClientPort(ip) => SocketAddr::new(*ip, 0),
+            BackendAddr::Name { port, .. } => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port),
+            BackendAddr::Unix(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        }
+    }
+}
+
+impl From<SocketAddr> for BackendAddr {
+    fn from(address: SocketAddr) -> Self {
+        BackendAddr::Ip(address)
+    }
+}
+
+impl fmt::Display for BackendAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendAddr::Ip(address) => address.fmt(f),
+            BackendAddr::ClientPort(ip) => ip.fmt(f),
+            BackendAddr::Name { host, port } => write!(f, "{host}:{port}"),
+            BackendAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Something to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    Tcp(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// A standard community `AS:VALUE` or a well-known name (RFC 1997, RFC 7999, RFC 8326).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -76,7 +76,12 @@ impl Entry {
     fn new(target: Target, epoch: Epoch, now: Instant) -> Self {
         let (health, reason) = match target.check.kind {
             CheckKind::None => (Health::Up, "no active check"),
-            CheckKind::Tcp | CheckKind::Http(_) => (Health::Unknown, "not checked yet"),
+            CheckKind::Tcp
+            | CheckKind::Http(_)
+            | CheckKind::Https(_)
+            | CheckKind::Tls
+            | CheckKind::SendExpect(_)
+            | CheckKind::Agent { .. } => (Health::Unknown, "not checked yet"),
         };
         Entry {
             since: now,
@@ -233,7 +238,12 @@ impl Freshness {
     fn after(check: &Check, at: Instant) -> Self {
         match check.kind {
             CheckKind::None => Freshness::Always,
-            CheckKind::Tcp | CheckKind::Http(_) => {
+            CheckKind::Tcp
+            | CheckKind::Http(_)
+            | CheckKind::Https(_)
+            | CheckKind::Tls
+            | CheckKind::SendExpect(_)
+            | CheckKind::Agent { .. } => {
                 Freshness::Until(at + check.interval.saturating_mul(2) + check.timeout + STALE_SLACK)
             }
         }

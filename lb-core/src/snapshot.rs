@@ -61,8 +61,14 @@ fn compile_service(service: &Service, previous: &Snapshot) -> ServiceEntry {
         .map(|m| ((&m.backend.id().backend, m.backend.address()), &m.backend))
         .collect();
     let member = |configured: &config::Backend| Member {
-        backend: known.get(&(&configured.name, configured.address)).map_or_else(
-            || Arc::new(Backend::new(service.backend_id(configured), configured.address, previous.workers)),
+        backend: known.get(&(&configured.name, configured.address.socket_addr())).map_or_else(
+            || {
+                Arc::new(Backend::new(
+                    service.backend_id(configured),
+                    configured.address.socket_addr(),
+                    previous.workers,
+                ))
+            },
             |backend| Arc::clone(backend),
         ),
         weight: configured.weight.as_u16(),
@@ -92,10 +98,6 @@ fn settings(service: &Service) -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use config::{Balance, Check, CheckKind, Passive, Timeouts, Weight};
-
     use super::*;
     use crate::Eligible;
 
@@ -104,29 +106,12 @@ mod tests {
     }
 
     fn service(service: &str, port: u16, backends: &[(&str, u16)]) -> Service {
-        let backend = |(backend, port): &(&str, u16)| config::Backend {
-            name: name(backend),
-            address: ([192, 0, 2, 1], *port).into(),
-            weight: Weight::ONE,
-            backup: false,
-            disabled: false,
-        };
-        let t = Duration::from_secs(5);
-        Service {
-            name: name(service),
-            vips: vec![],
-            listen: vec![([127, 0, 0, 1], port).into()],
-            required: true,
-            min_healthy: 1,
-            balance: Balance::RoundRobin,
-            tcp_keepalive: false,
-            linger: true,
-            timeouts: Timeouts { connect: t, client: t, server: t, client_fin: t, server_fin: t },
-            retries: 3,
-            check: Check { kind: CheckKind::None, interval: t, timeout: t, rise: 2, fall: 3, port: None },
-            passive: Passive { enabled: false, failures: 3, window: t },
-            backends: backends.iter().map(backend).collect(),
+        let mut text = format!("[[service]]\nname = \"{service}\"\nlisten = [\"127.0.0.1:{port}\"]\n");
+        for (backend, port) in backends {
+            let backend = format!("name = \"{backend}\"\naddress = \"192.0.2.1:{port}\"\n");
+            text.push_str(&format!("[[service.backend]]\n{backend}"));
         }
+        config::parse(&text, "test").unwrap().config.services.remove(0)
     }
 
     fn member(snapshot: &Snapshot, service: &str, index: usize) -> Arc<Backend> {

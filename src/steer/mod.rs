@@ -97,7 +97,12 @@ impl Steer {
                 threads: None,
                 max_connections: None,
                 drain_timeout: Duration::ZERO,
-                log: config::Log { level: config::LogLevel::Info, format: config::LogFormat::Text },
+                log: config::Log {
+                    level: config::LogLevel::Info,
+                    format: config::LogFormat::Text,
+                    target: config::LogTarget::Stderr,
+                    access: config::AccessLog::Off,
+                },
             },
             admin: config::Admin { socket: None, listen: None, auth: None },
             bgp: None,
@@ -416,7 +421,7 @@ fn usable(backend: &Backend) -> bool {
 fn targets(service: &Service) -> impl Iterator<Item = Target> + '_ {
     service.backends.iter().filter(|b| !b.disabled).map(|backend| Target {
         id: service.backend_id(backend),
-        address: backend.address,
+        address: backend.address.socket_addr(),
         check: service.check.clone(),
         passive: service.passive,
     })

@@ -73,12 +73,20 @@ fn check_checks(service: &RawService, findings: &mut Findings) {
             let message = "with no active and no passive check every backend counts as up, always";
             findings.push(Finding::warning(&check.place, message));
         }
-        CheckKind::Http(http) if http.method == "HEAD" && http.expect_body.is_some() => {
+        CheckKind::Http(http) | CheckKind::Https(http)
+            if http.method == "HEAD" && http.expect_body.is_some() =>
+        {
             let message = "an answer to HEAD has no body that `expect_body` could find";
             findings.push(
                 Finding::error(&check.place, message).expected("method = \"GET\", or no `expect_body`"),
             );
         }
-        CheckKind::None | CheckKind::Tcp | CheckKind::Http(_) => {}
+        CheckKind::None
+        | CheckKind::Tcp
+        | CheckKind::Http(_)
+        | CheckKind::Https(_)
+        | CheckKind::Tls
+        | CheckKind::SendExpect(_)
+        | CheckKind::Agent { .. } => {}
     }
 }

@@ -120,6 +120,7 @@ fn read_timeouts(mut timeouts: Table<'_, '_>) -> Timeouts {
         server: read("server", WEEK, 50),
         client_fin: read("client_fin", WEEK, 30),
         server_fin: read("server_fin", WEEK, 30),
+        queue: seconds(5),
     }
 }
 

@@ -88,6 +88,7 @@ fn read_announce(mut announce: Table<'_, '_>) -> Announce {
         prepend: announce.value("prepend", integer(PREPEND), 0).value,
         communities: sorted_set(&mut announce, communities, 63),
         large_communities: sorted_set(&mut announce, large, 21),
+        link_bandwidth: None,
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) async fn attempt(target: &Target) -> Option<Outcome> {
         CheckKind::None => None,
         CheckKind::Tcp => Some(tcp::attempt(attempt).await),
         CheckKind::Http(check) => Some(http::attempt(attempt, check).await),
+        // Not accepted from a file yet.
+        CheckKind::Https(_) | CheckKind::Tls | CheckKind::SendExpect(_) | CheckKind::Agent { .. } => None,
     }
 }
 
