@@ -41,7 +41,7 @@ fn another_weight_keeps_the_backend_another_address_makes_it_unknown() {
     changed.backends[0].weight = config::Weight::new(7).unwrap();
     lab.apply(std::slice::from_ref(&changed));
     assert_eq!(lab.backend(0).eligible, Eligible::Yes);
-    changed.backends[0].address = other.address;
+    changed.backends[0].address = other.address.into();
     lab.apply(std::slice::from_ref(&changed));
     assert_eq!(lab.backend(0).eligible, Eligible::No);
     assert_reset(&mut lab.connect());

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use config::{Backend, BackendId, Balance, Check, CheckKind, Name, Passive, Service, Timeouts, Weight};
+use config::{BackendId, Name, Service, Timeouts};
 use lb_core::{
     BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Observer, PlaneOptions, ServiceStats,
 };
@@ -39,30 +39,19 @@ impl Reserved {
     }
 }
 
-/// A configuration of one service with backends `b0`, `b1`, … of weight 1 and long timeouts.
+/// A configuration of one service with backends `b0`, `b1`, … of weight 1, without checks, with long timeouts.
 pub fn service(listen: SocketAddr, backends: &[SocketAddr]) -> Service {
-    let backend = |(index, address): (usize, &SocketAddr)| Backend {
-        name: name(&format!("b{index}")),
-        address: *address,
-        weight: Weight::ONE,
-        backup: false,
-        disabled: false,
-    };
-    Service {
-        name: name("web"),
-        vips: vec![],
-        listen: vec![listen],
-        required: true,
-        min_healthy: 1,
-        balance: Balance::RoundRobin,
-        tcp_keepalive: false,
-        linger: true,
-        timeouts: Timeouts { connect: LONG, client: LONG, server: LONG, client_fin: LONG, server_fin: LONG },
-        retries: 3,
-        check: Check { kind: CheckKind::None, interval: LONG, timeout: LONG, rise: 2, fall: 3, port: None },
-        passive: Passive { enabled: false, failures: 3, window: LONG },
-        backends: backends.iter().enumerate().map(backend).collect(),
+    let mut text =
+        format!("[[service]]\nname = \"web\"\nlisten = [\"{listen}\"]\ncheck = {{ kind = \"none\" }}\n");
+    for (index, address) in backends.iter().enumerate() {
+        text.push_str(&format!("[[service.backend]]\nname = \"b{index}\"\naddress = \"{address}\"\n"));
     }
+    let mut service = config::parse(&text, "test").unwrap().config.services.remove(0);
+    let Timeouts { connect, client, server, client_fin, server_fin, .. } = &mut service.timeouts;
+    for timeout in [connect, client, server, client_fin, server_fin] {
+        *timeout = LONG;
+    }
+    service
 }
 
 pub fn name(text: &str) -> Name {
