@@ -1,9 +1,10 @@
 //! What this crate's tests share.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::Instant;
 
-use config::{BackendId, Check, CheckKind, HttpCheck, Name, Passive};
+use config::{BackendId, Check, CheckKind, HttpCheck, Name, Service};
 
 use crate::outcome::Target;
 
@@ -21,21 +22,24 @@ pub(crate) fn id(backend: &str) -> BackendId {
     BackendId { service: name("contrail-api"), backend: name(backend) }
 }
 
-/// The stock check (every 2 s, rise 2, fall 3) of `kind` on `address`.
-pub(crate) fn target(backend: &str, address: SocketAddr, kind: CheckKind) -> Target {
-    Target {
-        id: id(backend),
-        address,
-        check: Check {
-            kind,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            rise: 2,
-            fall: 3,
-            port: None,
-        },
-        passive: Passive { enabled: true, failures: 3, window: Duration::from_secs(10) },
+/// `contrail-api` as a file gives it: the stock check (every 2 s, rise 2, fall 3), all else as it is by default.
+pub(crate) fn service(backends: &[&str]) -> Service {
+    let mut text = String::from("[[service]]\nname = \"contrail-api\"\nlisten = [\"127.0.0.1:8082\"]\n");
+    for (n, backend) in backends.iter().enumerate() {
+        text +=
+            &format!("[[service.backend]]\nname = \"{backend}\"\naddress = \"10.84.14.{}:8082\"\n", n + 1);
     }
+    match config::parse(&text, "test") {
+        Ok(mut loaded) => loaded.config.services.remove(0),
+        Err(problems) => panic!("{}", problems.render(false)),
+    }
+}
+
+/// The stock check of `kind` on `address`.
+pub(crate) fn target(backend: &str, address: SocketAddr, kind: CheckKind) -> Target {
+    static STOCK: LazyLock<Service> = LazyLock::new(|| service(&["any"]));
+    let check = Check { kind, ..STOCK.check.clone() };
+    Target { id: id(backend), address, check, passive: STOCK.passive }
 }
 
 /// `GET /`, 200-399.

@@ -1,10 +1,10 @@
 use std::time::{Duration, Instant};
 
-use config::{Balance, CheckKind, Timeouts, Weight};
+use config::Weight;
 
 use super::*;
 use crate::outcome::{Epoch, Outcome, Report, Target, Verdict};
-use crate::testing::{name, start, target};
+use crate::testing::{name, start};
 
 /// A service in numbers: healthy of `total`, needing `min_healthy`.
 struct Given {
@@ -123,36 +123,7 @@ fn the_verdict_reads_as_a_sentence() {
 // From here on: from the book to the numbers.
 
 fn service(backends: &[&str]) -> Service {
-    let target = target("any", "10.84.14.1:8082".parse().unwrap(), CheckKind::Tcp);
-    let minute = Duration::from_secs(60);
-    let backend = |text: &&str| Backend {
-        name: name(text),
-        address: target.address,
-        weight: Weight::ONE,
-        backup: false,
-        disabled: false,
-    };
-    Service {
-        name: target.id.service.clone(),
-        vips: Vec::new(),
-        listen: Vec::new(),
-        required: true,
-        min_healthy: 2,
-        balance: Balance::RoundRobin,
-        tcp_keepalive: false,
-        linger: true,
-        timeouts: Timeouts {
-            connect: minute,
-            client: minute,
-            server: minute,
-            client_fin: minute,
-            server_fin: minute,
-        },
-        retries: 3,
-        check: target.check.clone(),
-        passive: target.passive,
-        backends: backends.iter().map(backend).collect(),
-    }
+    Service { min_healthy: 2, ..crate::testing::service(backends) }
 }
 
 /// A book of a service's backends, each with the result it had, if any.
@@ -169,7 +140,7 @@ impl Desk {
             .iter()
             .map(|b| Target {
                 id: service.backend_id(b),
-                address: b.address,
+                address: b.address.socket_addr(),
                 check: service.check.clone(),
                 passive: service.passive,
             })
