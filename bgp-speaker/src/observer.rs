@@ -68,27 +68,24 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
-    use config::{Asn, Family, HoldTime};
+    use config::Family;
 
     use super::*;
 
     fn status() -> PeerStatus {
-        let peer = config::Peer {
-            name: Name::new("tor-a").unwrap(),
-            address: [192, 0, 2, 1].into(),
-            remote_as: Asn::new(64500).unwrap(),
-            port: 179,
-            local_address: None,
-            passive: false,
-            families: vec![Family::Ipv4],
-            next_hop: None,
-            hold_time: HoldTime::NINE_SECONDS,
-            multihop: 1,
-            ttl_security: false,
-            password_file: None,
-        };
+        let text = r#"
+            [bgp]
+            local_as = 64512
+            router_id = "192.0.2.9"
+            [[bgp.peer]]
+            name = "tor-a"
+            address = "192.0.2.1"
+            remote_as = 64500
+            families = ["ipv4"]
+        "#;
+        let bgp = config::parse(text, "test").unwrap().config.bgp.unwrap();
         #[allow(clippy::disallowed_methods, reason = "any instant will do as an origin")]
-        PeerStatus::new(&peer, std::time::Instant::now())
+        PeerStatus::new(&bgp.peers[0], std::time::Instant::now())
     }
 
     #[test]

@@ -30,31 +30,34 @@ pub fn asn(value: u32) -> Asn {
 
 /// A speaker that listens on `listen`, with peers to be added.
 pub fn bgp(local_as: u32, router_id: [u8; 4], listen: &[&str]) -> Bgp {
-    Bgp {
-        local_as: asn(local_as),
-        router_id: RouterId::new(router_id.into()).unwrap(),
-        listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
-        connect_retry: Duration::from_millis(800),
-        peers: vec![],
-    }
+    let router_id = std::net::Ipv4Addr::from(router_id);
+    parse(&format!(
+        "[bgp]\nlocal_as = {local_as}\nrouter_id = \"{router_id}\"\nlisten = {listen:?}\nconnect_retry = \"800ms\"\n"
+    ))
+}
+
+fn parse(text: &str) -> Bgp {
+    let parsed = config::parse(text, "test").unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    parsed.config.bgp.unwrap()
 }
 
 /// A peer that is dialled at `address`, from an address of its own so that many peers share one loopback.
 pub fn peer(peer_name: &str, address: SocketAddr, remote_as: u32) -> Peer {
-    Peer {
-        name: name(peer_name),
-        address: address.ip(),
-        remote_as: asn(remote_as),
-        port: address.port(),
-        local_address: None,
-        passive: false,
-        families: vec![Family::Ipv4, Family::Ipv6],
-        next_hop: None,
-        hold_time: HoldTime::from_secs(9).unwrap(),
-        multihop: 1,
-        ttl_security: false,
-        password_file: None,
-    }
+    let (ip, port) = (address.ip(), address.port());
+    let text = format!(
+        r#"
+        [bgp]
+        local_as = 1
+        router_id = "192.0.2.1"
+        [[bgp.peer]]
+        name = "{peer_name}"
+        address = "{ip}"
+        port = {port}
+        remote_as = {remote_as}
+        families = ["ipv4", "ipv6"]
+        "#
+    );
+    parse(&text).peers.remove(0)
 }
 
 pub fn passive(mut peer: Peer) -> Peer {
