@@ -36,7 +36,16 @@ fn check() -> impl Strategy<Value = Check> {
     let kind = prop_oneof![Just(CheckKind::None), Just(CheckKind::Tcp), http()];
     let port = option::of(1u16..);
     (kind, millis(10..3_600_000), millis(1..3_600_000), 1u8..=100, 1u8..=100, port).prop_map(
-        |(kind, interval, timeout, rise, fall, port)| Check { kind, interval, timeout, rise, fall, port },
+        |(kind, interval, timeout, rise, fall, port)| Check {
+            kind,
+            interval,
+            fast_interval: None,
+            down_interval: None,
+            timeout,
+            rise,
+            fall,
+            port,
+        },
     )
 }
 
@@ -49,6 +58,7 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
             server,
             client_fin,
             server_fin,
+            queue: Duration::from_secs(5),
         },
     )
 }
@@ -60,8 +70,9 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
     numbered.prop_map(|(names, rest)| {
         let backend = |(name, (port, (weight, backup, disabled)))| Backend {
             name,
-            address: BackendAddr::from(([10, 0, 0, 1], port)),
+            address: BackendAddr::Ip(([10, 0, 0, 1], port).into()),
             weight: Weight::new(weight).expect("a weight"),
+            max_connections: None,
             backup,
             disabled,
         };
@@ -106,6 +117,7 @@ fn vip(like: Vip) -> impl Strategy<Value = Vip> {
             prepend,
             communities: communities.into_iter().map(Community).collect(),
             large_communities: large.into_iter().map(|(a, b, c)| LargeCommunity(a, b, c)).collect(),
+            link_bandwidth: None,
         });
     let degraded = (any::<u32>(), any::<u32>(), 0u8..=16).prop_map(|(med, local_pref, prepend)| Degraded {
         med,
