@@ -17,7 +17,7 @@ fn a_plane_holds_the_descriptors_that_are_kept_for_it() {
     let before = open_descriptors();
     let plane =
         DataPlane::start(PlaneOptions { workers: 3, max_connections: 10 }, std::sync::Arc::new(())).unwrap();
-    let mut service = service(ports[0].address, &[]);
+    let mut service = service(ports[0].address, &[ports[0].address]);
     service.listen = ports.iter().map(|port| port.address).collect();
     let _ = plane.commit(plane.prepare(&[service]).unwrap());
     assert_eq!(open_descriptors() - before, descriptors_of_plane(3, 5));
