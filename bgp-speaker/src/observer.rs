@@ -82,6 +82,10 @@ mod tests {
             address = "192.0.2.1"
             remote_as = 64500
             families = ["ipv4"]
+            [[service]]
+            name = "s"
+            listen = ["127.0.0.1:1"]
+            backend = [{ address = "127.0.0.1:2" }]
         "#;
         let bgp = config::parse(text, "test").unwrap().config.bgp.unwrap();
         #[allow(clippy::disallowed_methods, reason = "any instant will do as an origin")]

@@ -28,36 +28,44 @@ pub fn asn(value: u32) -> Asn {
     Asn::new(value).unwrap()
 }
 
-/// A speaker that listens on `listen`, with peers to be added.
-pub fn bgp(local_as: u32, router_id: [u8; 4], listen: &[&str]) -> Bgp {
-    let router_id = std::net::Ipv4Addr::from(router_id);
-    parse(&format!(
-        "[bgp]\nlocal_as = {local_as}\nrouter_id = \"{router_id}\"\nlisten = {listen:?}\nconnect_retry = \"800ms\"\n"
-    ))
+/// One peer and a service, because a configuration needs one.
+const CONFIGURATION: &str = r#"
+    [bgp]
+    local_as = 64512
+    router_id = "192.0.2.1"
+    [[bgp.peer]]
+    name = "peer"
+    address = "192.0.2.2"
+    remote_as = 64513
+    families = ["ipv4", "ipv6"]
+    [[service]]
+    name = "s"
+    listen = ["127.0.0.1:1"]
+    backend = [{ address = "127.0.0.1:2" }]
+"#;
+
+fn configuration() -> Bgp {
+    let parsed = config::parse(CONFIGURATION, "test");
+    parsed.unwrap_or_else(|problems| panic!("{}", problems.render(false))).config.bgp.unwrap()
 }
 
-fn parse(text: &str) -> Bgp {
-    let parsed = config::parse(text, "test").unwrap_or_else(|problems| panic!("{}", problems.render(false)));
-    parsed.config.bgp.unwrap()
+/// A speaker that listens on `listen`, with peers to be added.
+pub fn bgp(local_as: u32, router_id: [u8; 4], listen: &[&str]) -> Bgp {
+    Bgp {
+        local_as: asn(local_as),
+        router_id: RouterId::new(router_id.into()).unwrap(),
+        listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
+        connect_retry: Duration::from_millis(800),
+        peers: vec![],
+    }
 }
 
 /// A peer that is dialled at `address`, from an address of its own so that many peers share one loopback.
 pub fn peer(peer_name: &str, address: SocketAddr, remote_as: u32) -> Peer {
-    let (ip, port) = (address.ip(), address.port());
-    let text = format!(
-        r#"
-        [bgp]
-        local_as = 1
-        router_id = "192.0.2.1"
-        [[bgp.peer]]
-        name = "{peer_name}"
-        address = "{ip}"
-        port = {port}
-        remote_as = {remote_as}
-        families = ["ipv4", "ipv6"]
-        "#
-    );
-    parse(&text).peers.remove(0)
+    let mut peer = configuration().peers.remove(0);
+    (peer.name, peer.remote_as) = (name(peer_name), asn(remote_as));
+    (peer.address, peer.port) = (address.ip(), address.port());
+    peer
 }
 
 pub fn passive(mut peer: Peer) -> Peer {
