@@ -8,6 +8,7 @@ mod bgp;
 pub(crate) mod files;
 mod listen;
 mod service;
+mod traffic;
 mod vip;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ pub(crate) fn check(raw: &Raw, findings: &mut Findings) {
         );
     }
     service::check(raw, findings);
+    traffic::check(raw, findings);
     listen::check(raw, findings);
     vip::check(raw, findings);
     bgp::check(raw, findings);

@@ -3,13 +3,14 @@
 //! Ports, check and time-outs are those of the role that is replaced: plain TCP checks every 2 s, rise 2, fall 3;
 //! three minutes for contrail-api; connections closed with RST (`option nolinger`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::findings::{At, Finding, Findings};
-use crate::raw::{Raw, RawBackend, RawContrail, RawService, RawVip};
+use crate::raw::{Raw, RawBackend, RawContrail, RawService, RawVip, default_name};
 use crate::reader::List;
 use crate::types::Name;
+use crate::value::Node;
 
 /// Front ports, and the ports of backends where the file says nothing else.
 pub(crate) const API_PORT: u16 = 8082;
@@ -23,7 +24,7 @@ struct Stock<'r> {
     name: &'static str,
     port: u16,
     backend_port: u16,
-    nodes: &'r List<IpAddr>,
+    nodes: &'r List<Node>,
     is_wanted: bool,
     /// Idle time-out where it is not the usual one.
     idle: Option<Duration>,
@@ -89,10 +90,9 @@ fn services(contrail: &RawContrail, findings: &mut Findings) -> Vec<RawService> 
 
 fn service(contrail: &RawContrail, stock: &Stock<'_>, findings: &mut Findings) -> RawService {
     let place = &contrail.place;
-    let backend = |node: &At<IpAddr>, findings: &mut Findings| {
-        let name = Name::new(&node.value.to_string()).ok().map(|name| At::new(name, &node.place));
-        let address = At::new(SocketAddr::new(node.value, stock.backend_port), &node.place);
-        RawBackend::stock(name, address, findings)
+    let backend = |node: &At<Node>, findings: &mut Findings| {
+        let address = At::new(node.value.with_port(stock.backend_port), &node.place);
+        RawBackend::stock(default_name(&node.value, &node.place, findings), address, findings)
     };
     let backends = stock.nodes.items.iter().map(|node| backend(node, findings)).collect();
     let mut service = RawService::stock(place, findings);

@@ -16,13 +16,15 @@ use toml::de::DeTable;
 
 pub(crate) use self::bgp::{RawBgp, RawPeer};
 pub(crate) use self::contrail::RawContrail;
-pub(crate) use self::service::{RawBackend, RawCheck, RawService};
+pub(crate) use self::service::{RawBackend, RawCheck, RawService, default_name};
 pub(crate) use self::vip::RawVip;
 use crate::findings::{At, Finding, Findings};
 use crate::model::{AccessLog, AdminAuth, Global, Log, LogFormat, LogLevel, LogTarget};
 use crate::reader::Table;
 use crate::schema;
-use crate::value::{Refused, choice, duration, integer, listen_address, or_empty, path, text};
+use crate::value::{
+    Refused, SOCKET_PATH, choice, duration, integer, limit, listen_address, or_empty, path, text,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -79,16 +81,11 @@ fn read_each<'a, T>(
 
 fn read_global(mut global: Table<'_, '_>) -> Global {
     let threads = global.value("threads", integer(0..=1024usize), 0).value;
-    let max_connections = global.value("max_connections", integer(0..=10_000_000u32), 0).value;
+    let max_connections = global.value("max_connections", limit, None).value;
     let drain_timeout =
         global.value("drain_timeout", duration(Duration::ZERO..=DAY), Duration::from_secs(30)).value;
     let log = read_log(global.table("log", &schema::LOG));
-    Global {
-        threads: (threads != 0).then_some(threads),
-        max_connections: (max_connections != 0).then_some(max_connections),
-        drain_timeout,
-        log,
-    }
+    Global { threads: (threads != 0).then_some(threads), max_connections, drain_timeout, log }
 }
 
 fn read_log(mut log: Table<'_, '_>) -> Log {
@@ -110,9 +107,6 @@ fn read_log(mut log: Table<'_, '_>) -> Log {
         access: AccessLog::Off,
     }
 }
-
-/// The longest path of a Unix socket: `sun_path` less its final NUL (unix(7)).
-const SOCKET_PATH: usize = 107;
 
 fn read_admin(mut admin: Table<'_, '_>) -> RawAdmin {
     let socket = or_empty(|value| {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crate::findings::At;
 use crate::model::{
-    Admin, AttributeOverrides, Backend, BackendTls, Bgp, Check, ClientLimits, Config, Flap, OnDown, Peer,
-    PeerSet, Service, SourceAddress, Vip,
+    Admin, AttributeOverrides, Backend, BackendTls, Bgp, Check, Config, Flap, Peer, PeerSet, Service, Vip,
 };
 use crate::raw::{Raw, RawBackend, RawBgp, RawCheck, RawPeer, RawService, RawVip};
 use crate::reader::List;
@@ -114,20 +113,20 @@ fn resolve_service(service: RawService) -> Option<Service> {
         vips: values(service.vips),
         required: service.required,
         min_healthy: service.min_healthy.value,
-        balance: service.balance,
-        max_connections: None,
-        client_limits: ClientLimits { connections: None, rate: None },
-        source_address: SourceAddress::Kernel,
-        send_proxy: None,
-        accept_proxy: false,
-        trusted_proxies: Vec::new(),
-        allow: Vec::new(),
-        deny: Vec::new(),
+        balance: service.balance.value,
+        max_connections: service.max_connections,
+        client_limits: service.client_limits,
+        source_address: service.source_address.value,
+        send_proxy: service.send_proxy,
+        accept_proxy: service.accept_proxy.value,
+        trusted_proxies: values(service.trusted_proxies),
+        allow: values(service.allow),
+        deny: values(service.deny),
         tls: None,
         sni_routes: Vec::new(),
         backend_tls: BackendTls { enabled: false, ca: None, server_name: None, verify: true, client: None },
-        slow_start: Duration::ZERO,
-        on_down: OnDown::Keep,
+        slow_start: service.slow_start,
+        on_down: service.on_down,
         tcp_keepalive: service.tcp_keepalive,
         linger: service.linger,
         timeouts: service.timeouts,
@@ -157,9 +156,9 @@ fn resolve_backend(backend: RawBackend) -> Option<Backend> {
     let At { value: address, .. } = backend.address?;
     Some(Backend {
         name,
-        address: address.into(),
+        address,
         weight: backend.weight,
-        max_connections: None,
+        max_connections: backend.max_connections,
         backup: backend.backup,
         disabled: backend.disabled,
     })

@@ -139,16 +139,16 @@ pub(crate) static SERVICE: Section = Section {
         built("required"),
         built("min_healthy"),
         built("balance"),
-        only("max_connections", "0"),
-        only("client_limits", r#"{ connections = 0, rate = "0/s" }"#),
-        only("source_address", r#""""#),
+        built("max_connections"),
+        built("client_limits"),
+        built("source_address"),
         built("tcp_keepalive"),
         built("linger"),
         built("send_proxy"),
         built("accept_proxy"),
-        only("trusted_proxies", "[]"),
-        only("allow", "[]"),
-        only("deny", "[]"),
+        built("trusted_proxies"),
+        built("allow"),
+        built("deny"),
         built("timeouts"),
         built("retries"),
         only(
@@ -162,11 +162,14 @@ pub(crate) static SERVICE: Section = Section {
         ),
         built("check"),
         built("passive"),
-        only("slow_start", r#""0s""#),
+        built("slow_start"),
         built("on_down"),
         built("backend"),
     ],
 };
+
+pub(crate) static CLIENT_LIMITS: Section =
+    Section { header: "[service.client_limits]", keys: &[built("connections"), built("rate")] };
 
 pub(crate) static TIMEOUTS: Section = Section {
     header: "[service.timeouts]",
@@ -176,7 +179,7 @@ pub(crate) static TIMEOUTS: Section = Section {
         built("server"),
         built("client_fin"),
         built("server_fin"),
-        only("queue", r#""5s""#),
+        built("queue"),
     ],
 };
 
@@ -210,16 +213,30 @@ pub(crate) static BACKEND: Section = Section {
         built("name"),
         built("address"),
         built("weight"),
-        only("max_connections", "0"),
+        built("max_connections"),
         built("backup"),
         built("disabled"),
     ],
 };
 
 /// All of them, in the order of the reference.
-pub(crate) static SECTIONS: [&Section; 15] = [
-    &ROOT, &CONTRAIL, &GLOBAL, &LOG, &ADMIN, &BGP, &PEER, &VIP, &ANNOUNCE, &DEGRADED, &SERVICE, &TIMEOUTS,
-    &CHECK, &PASSIVE, &BACKEND,
+pub(crate) static SECTIONS: [&Section; 16] = [
+    &ROOT,
+    &CONTRAIL,
+    &GLOBAL,
+    &LOG,
+    &ADMIN,
+    &BGP,
+    &PEER,
+    &VIP,
+    &ANNOUNCE,
+    &DEGRADED,
+    &SERVICE,
+    &CLIENT_LIMITS,
+    &TIMEOUTS,
+    &CHECK,
+    &PASSIVE,
+    &BACKEND,
 ];
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Each function here gives a reader: a closure from a TOML value to a `Result`. None of them knows keys or places.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +10,12 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::duration;
+use crate::model::Rate;
 use crate::types::Invalid;
+
+mod address;
+
+pub(crate) use self::address::*;
 
 /// Why a value is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,43 @@ where
     }
 }
 
+/// The most that a limit of connections can be.
+const COUNT: u32 = 10_000_000;
+
+/// A number of connections; 0: no limit.
+pub(crate) fn limit(value: &DeValue<'_>) -> Result<Option<u32>, Refused> {
+    let count = integer(0..=COUNT)(value)?;
+    Ok((count != 0).then_some(count))
+}
+
+/// So many a second or minute; `None`: 0, no limit.
+pub(crate) fn rate(value: &DeValue<'_>) -> Result<Option<Rate>, Refused> {
+    let read = |text: &str| {
+        let (count, unit) = text.split_once('/')?;
+        let is_number = count.bytes().all(|b| b.is_ascii_digit());
+        let count = count.parse::<u32>().ok().filter(|count| is_number && *count <= COUNT)?;
+        let per = match unit {
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            _ => return None,
+        };
+        Some((count != 0).then_some(Rate { count, per }))
+    };
+    text("so many a second or minute, such as \"100/s\" or \"600/m\"; \"0/s\" for no limit", read)(value)
+}
+
+/// One port, or a range of them.
+pub(crate) fn ports(value: &DeValue<'_>) -> Result<RangeInclusive<u16>, Refused> {
+    const EXPECTED: &str = "a port of 1..65535, or a range in quotes such as \"9000-9010\"";
+    if let Some(text) = value.as_str() {
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0 && !text.starts_with('+'));
+        let range = text.split_once('-').and_then(|(first, last)| Some(port(first)?..=port(last)?));
+        return range.filter(|range| !range.is_empty()).ok_or_else(|| Refused::expected(EXPECTED));
+    }
+    let port = integer(1..=u16::MAX)(value).map_err(|_| Refused::expected(EXPECTED))?;
+    Ok(port..=port)
+}
+
 /// A duration within `range`.
 pub(crate) fn duration(
     range: RangeInclusive<Duration>,
@@ -148,109 +189,4 @@ pub(crate) fn or_empty<T>(
 pub(crate) fn path(value: &DeValue<'_>) -> Result<PathBuf, Refused> {
     let fits = |text: &str| !text.is_empty() && !text.contains('\0');
     text("a path", |path| fits(path).then(|| PathBuf::from(path)))(value)
-}
-
-/// Why no host can have `address` as its own and be reached at it; `None` if one can.
-pub(crate) fn unusable(address: IpAddr) -> Option<&'static str> {
-    match address {
-        IpAddr::V4(v4) if v4.is_unspecified() => Some("is no address of a host"),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("is no address of a host"),
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is in 0.0.0.0/8, which no host can use"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is the broadcast address"),
-        _ if address.is_multicast() => Some("is a multicast address"),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-            Some("is an IPv4-mapped address: write it as IPv4")
-        }
-        _ => None,
-    }
-}
-
-/// Whether `address` means nothing beyond one link.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
-/// The address of a host. No link-local IPv6 address, as there is no place for its scope.
-pub(crate) fn host_address(value: &DeValue<'_>) -> Result<IpAddr, Refused> {
-    const EXPECTED: &str = "the IPv4 or IPv6 address of a host, in quotes";
-    let address = text(EXPECTED, |text| text.parse::<IpAddr>().ok())(value)?;
-    let scopeless =
-        (address.is_ipv6() && is_link_local(address)).then_some("is a link-local address without a scope");
-    match unusable(address).or(scopeless) {
-        Some(why) => Err(Refused::because(format!("{address} {why}"), EXPECTED)),
-        None => Ok(address),
-    }
-}
-
-/// The address of a host of the short form, where a name will be possible.
-pub(crate) fn node_address(value: &DeValue<'_>) -> Result<IpAddr, Refused> {
-    match value.as_str() {
-        Some(name) if name.parse::<IpAddr>().is_err() && is_host_name(name) => {
-            Err(not_supported_yet("a host name", "an IPv4 or IPv6 address, in quotes"))
-        }
-        _ => host_address(value),
-    }
-}
-
-/// The address of a host that is valid beyond one link.
-pub(crate) fn global_address(value: &DeValue<'_>) -> Result<IpAddr, Refused> {
-    let address = host_address(value)?;
-    if is_link_local(address) {
-        return Err(Refused::because(
-            format!("{address} is a link-local address"),
-            "an IPv4 or IPv6 address that is valid beyond its link, in quotes",
-        ));
-    }
-    Ok(address)
-}
-
-/// An address and port to listen on; the address may be a wildcard.
-pub(crate) fn listen_address(value: &DeValue<'_>) -> Result<SocketAddr, Refused> {
-    const EXPECTED: &str =
-        "an address and a port of 1..65535, such as \"10.84.13.100:8082\" or \"[2001:db8::1]:8082\"";
-    let address = text(EXPECTED, |text| text.parse::<SocketAddr>().ok().filter(|a| a.port() != 0))(value)?;
-    match unusable(address.ip()) {
-        Some(why) if !address.ip().is_unspecified() => {
-            Err(Refused::because(format!("{} {why}", address.ip()), EXPECTED))
-        }
-        _ => Ok(address),
-    }
-}
-
-/// Where a backend is reached.
-pub(crate) fn backend_address(value: &DeValue<'_>) -> Result<SocketAddr, Refused> {
-    const EXPECTED: &str =
-        "ip:port with a port of 1..65535, such as \"10.84.14.1:8082\" or \"[2001:db8::1]:8082\"";
-    let written = value.as_str().ok_or_else(|| Refused::expected(EXPECTED))?;
-    match written.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err(Refused::expected(EXPECTED)),
-        Ok(address) => match unusable(address.ip()) {
-            Some(why) => Err(Refused::because(format!("{} {why}", address.ip()), EXPECTED)),
-            None => Ok(address),
-        },
-        Err(_) => Err(match later_backend_address(written) {
-            Some(what) => not_supported_yet(what, EXPECTED),
-            None => Refused::expected(EXPECTED),
-        }),
-    }
-}
-
-/// What kind of address of the interface `text` is that is not built yet.
-fn later_backend_address(text: &str) -> Option<&'static str> {
-    match text.rsplit_once(':') {
-        Some(("unix", path)) if path.starts_with('/') => Some("a Unix socket"),
-        _ if text.parse::<IpAddr>().is_ok() => Some("an address without a port"),
-        Some((name, port)) if is_host_name(name) && port.parse::<u16>().is_ok() => Some("a host name"),
-        _ => None,
-    }
-}
-
-fn is_host_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    text.split('.').all(is_label) && text.contains(|c: char| c.is_ascii_alphabetic())
 }

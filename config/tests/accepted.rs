@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use config::{
-    AdminAuth, CheckKind, Community, Config, Family, HttpCheck, LargeCommunity, Loaded, LogFormat, LogLevel,
-    Name, OnAllDown, OnShort, PeerSet, expand, load, parse,
+    AdminAuth, BackendAddr, Balance, CheckKind, ClientLimits, Community, Config, Family, HttpCheck,
+    LargeCommunity, Loaded, LogFormat, LogLevel, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion,
+    Rate, SourceAddress, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -70,7 +71,8 @@ fn every_key_of_a_vip_is_taken_over() {
 fn every_key_of_a_service_is_taken_over() {
     let config = accepted(FULL);
     let web = &config.services[0];
-    assert_eq!(web.listen.len(), 4, "VIPs × ports");
+    let ports: Vec<u16> = web.listen.iter().map(|address| address.port()).collect();
+    assert_eq!(ports, [8080, 8143, 8144, 8145, 8080, 8143, 8144, 8145], "VIPs × ports");
     assert_eq!(
         (web.required, web.min_healthy, web.tcp_keepalive, web.linger, web.retries),
         (false, 2, true, false, 0)
@@ -89,6 +91,39 @@ fn every_key_of_a_service_is_taken_over() {
         (web.passive.enabled, web.passive.failures, web.passive.window),
         (false, 5, Duration::from_secs(60))
     );
+}
+
+#[test]
+fn what_a_service_does_with_connections_is_taken_over() {
+    let config = accepted(FULL);
+    let web = &config.services[0];
+    assert_eq!((web.balance, web.max_connections), (Balance::LeastConn, Some(10_000)));
+    let rate = Some(Rate { count: 600, per: Duration::from_secs(60) });
+    assert_eq!(web.client_limits, ClientLimits { connections: Some(50), rate });
+    assert_eq!((web.source_address, web.send_proxy), (SourceAddress::Transparent, Some(ProxyVersion::V2)));
+    assert!(web.accept_proxy);
+    let networks = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(networks(&web.trusted_proxies), ["10.84.0.0/16", "2001:db8::1/128"]);
+    assert_eq!(networks(&web.allow), ["10.0.0.0/8"]);
+    assert_eq!(networks(&web.deny), ["10.1.2.3/32", "2001:db8:bad::/48"]);
+    assert_eq!((web.slow_start, web.on_down), (Duration::from_secs(30), OnDown::Close));
+    assert_eq!(web.timeouts.queue, Duration::ZERO);
+    assert_eq!(web.backends[0].max_connections, Some(1000));
+}
+
+#[test]
+fn a_backend_is_an_address_a_name_a_socket_or_an_address_with_the_clients_port() {
+    let config = accepted(FULL);
+    let addresses: Vec<_> = config.services[1].backends.iter().map(|backend| &backend.address).collect();
+    let expected = [
+        &BackendAddr::Ip(([127, 0, 0, 1], 7001).into()),
+        &BackendAddr::Name { host: "app-1.example.org".into(), port: 7001 },
+        &BackendAddr::ClientPort([127, 0, 0, 2].into()),
+        &BackendAddr::Unix(std::path::Path::new("/run/app.sock").into()),
+    ];
+    assert_eq!(addresses, expected);
+    let names: Vec<_> = config.services[1].backends.iter().map(|backend| backend.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:7001", "app-1.example.org:7001", "127.0.0.2", "app"]);
 }
 
 #[test]
@@ -124,11 +159,9 @@ fn the_long_form_of_a_full_configuration_means_the_same() {
 }
 
 #[test]
-fn the_long_form_keeps_nothing_that_is_not_built() {
+fn ports_that_follow_each_other_are_a_range_in_the_long_form() {
     let text = expand(&accepted(FULL));
-    for key in ["send_proxy", "slow_start", "max_connections = 0"] {
-        assert!(!text.contains(key), "{key} in {text}");
-    }
+    assert!(text.contains("ports = [8080, \"8143-8145\"]"), "{text}");
 }
 
 #[test]

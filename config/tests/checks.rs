@@ -240,6 +240,76 @@ fn a_check_that_cannot_do_what_it_says_is_reported() {
 }
 
 #[test]
+fn too_many_ports_for_one_service_are_refused() {
+    assert_eq!(problems(&changed("[80]", "[\"1001-2024\"]")).render(false), "");
+    assert_error(&changed("[80]", "[\"1001-2025\"]"), "service[0].ports", "1025 listeners are too many");
+    for ports in ["\"2-1\"", "\"0-9\"", "\"80\"", "\"1-65536\"", "\"1-2-3\""] {
+        assert_error(&changed("[80]", &format!("[{ports}]")), "service[0].ports[0]", "cannot be");
+    }
+}
+
+#[test]
+fn proxy_headers_are_believed_from_somebody_or_not_accepted() {
+    let service = |more: &str| changed("ports = [80]", &format!("ports = [80]\n{more}"));
+    assert_error(
+        &service("accept_proxy = \"required\""),
+        "service[0].accept_proxy",
+        "without `trusted_proxies`",
+    );
+    assert_warning(&service("trusted_proxies = [\"10.0.0.0/8\"]"), "service[0].trusted_proxies", "no effect");
+    let both = service("accept_proxy = \"required\"\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    assert_eq!(problems(&both).render(false), "");
+}
+
+#[test]
+fn a_source_address_that_no_backend_can_be_reached_from_is_refused() {
+    let service = |more: &str| changed("ports = [80]", &format!("ports = [80]\n{more}"));
+    let key = "service[0].backend[0].address";
+    assert_error(&service("source_address = \"2001:db8::1\""), key, "another family");
+    assert_eq!(problems(&service("source_address = \"10.0.0.11\"")).render(false), "");
+    for source in ["transparent", "10.0.0.11"] {
+        let text = service(&format!("source_address = \"{source}\""));
+        assert_error(&text.replace("10.0.0.1:80", "unix:/run/app.sock"), key, "a Unix socket");
+    }
+}
+
+#[test]
+fn first_without_limits_is_a_warning() {
+    let first = changed("ports = [80]", "ports = [80]\nbalance = \"first\"");
+    assert_eq!(problems(&first).render(false), "", "there is nobody after it");
+    let second = "[[service.backend]]\naddress = \"10.0.0.2:80\"\n";
+    assert_warning(&format!("{first}{second}"), "service[0].balance", "leaves nothing");
+    assert_eq!(problems(&format!("{first}max_connections = 9\n{second}")).render(false), "");
+}
+
+#[test]
+fn a_backend_without_a_port_needs_one_for_its_checks() {
+    let text = changed("10.0.0.1:80", "10.0.0.1");
+    assert_error(&text, "service[0].backend[0].address", "there is none to check");
+    assert_eq!(problems(&text.replace("kind = \"tcp\"", "port = 80")).render(false), "");
+    assert_eq!(problems(&text.replace("\"tcp\"", "\"none\"")).render(false), "");
+}
+
+#[test]
+fn a_backend_whose_address_is_no_name_needs_a_name() {
+    let unnamed = "[[service.backend]]\naddress = \"unix:/run/app.sock\"";
+    assert_error(&with(unnamed), "service[0].backend[1].address", "cannot be the name");
+    assert_eq!(problems(&with(&format!("{unnamed}\nname = \"app\""))).render(false), "");
+}
+
+#[test]
+fn networks_and_rates_are_exact() {
+    let service = |more: &str| changed("ports = [80]", &format!("ports = [80]\n{more}"));
+    assert_error(&service("deny = [\"10.0.0.1/8\"]"), "service[0].deny[0]", "bits beyond its prefix");
+    assert_error(&service("deny = [\"::ffff:10.0.0.1\"]"), "service[0].deny[0]", "write it as IPv4");
+    for rate in ["100", "/s", "-1/s", "+1/s", "1/h", "1.5/s", "10000001/s"] {
+        let text = service(&format!("client_limits = {{ rate = \"{rate}\" }}"));
+        assert_error(&text, "service[0].client_limits.rate", "cannot be");
+    }
+    assert_eq!(problems(&service("client_limits = { rate = \"0/m\" }")).render(false), "");
+}
+
+#[test]
 fn an_address_that_cannot_be_a_vip_is_refused() {
     for (address, why) in [
         ("224.0.0.5", "multicast"),

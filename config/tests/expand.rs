@@ -2,12 +2,15 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use config::{
-    Announce, Backend, BackendAddr, Check, CheckKind, Community, Config, Degraded, HoldTime, HttpCheck,
-    LargeCommunity, Name, OnAllDown, OnShort, Passive, Service, Timeouts, Vip, Weight, expand, parse,
+    Announce, Backend, BackendAddr, Balance, Check, CheckKind, ClientLimits, Community, Config, Degraded,
+    HoldTime, HttpCheck, LargeCommunity, Name, OnAllDown, OnDown, OnShort, Passive, ProxyVersion, Rate,
+    Service, SourceAddress, Timeouts, Vip, Weight, expand, parse,
 };
+use ipnet::IpNet;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -51,28 +54,84 @@ fn check() -> impl Strategy<Value = Check> {
 
 fn timeouts() -> impl Strategy<Value = Timeouts> {
     let week = || millis(1..604_800_000);
-    (millis(1..3_600_000), week(), week(), week(), week()).prop_map(
-        |(connect, client, server, client_fin, server_fin)| Timeouts {
+    (millis(1..3_600_000), week(), week(), week(), week(), millis(0..3_600_000)).prop_map(
+        |(connect, client, server, client_fin, server_fin, queue)| Timeouts {
             connect,
             client,
             server,
             client_fin,
             server_fin,
-            queue: Duration::from_secs(5),
+            queue,
+        },
+    )
+}
+
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    option::of(1u32..=10_000_000)
+}
+
+fn backend_address() -> impl Strategy<Value = BackendAddr> {
+    let host = "([a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?\\.){0,3}[a-z][a-z0-9]{0,20}";
+    prop_oneof![
+        (1u16..).prop_map(|port| BackendAddr::Ip(([10, 0, 0, 1], port).into())),
+        (1u16..).prop_map(|port| BackendAddr::Ip(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into())),
+        (1u8..).prop_map(|last| BackendAddr::ClientPort([10, 0, 0, last].into())),
+        (host, 1u16..).prop_map(|(host, port)| BackendAddr::Name { host: host.into(), port }),
+        "/[ -~äö]{1,40}".prop_map(|path| BackendAddr::Unix(Path::new(&path).into())),
+    ]
+}
+
+fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+    let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(octets, length)| IpNet::new(octets.into(), length));
+    let v6 = (any::<[u16; 7]>(), 0u8..=128).prop_map(|([a, b, c, d, e, f, g], length)| {
+        IpNet::new([a.max(1), b, c, d, e, f, g, 0].into(), length.max(16))
+    });
+    vec(prop_oneof![v4, v6].prop_map(|network| network.expect("a network").trunc()), 0..4)
+}
+
+/// `like` with whatever it may do with connections.
+fn connections(like: Service) -> impl Strategy<Value = Service> {
+    let balances =
+        [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Random, Balance::First];
+    let rate = option::of((1u32..=10_000_000, select(vec![1u64, 60])));
+    let rate = rate.prop_map(|rate| rate.map(|(count, per)| Rate { count, per: Duration::from_secs(per) }));
+    let proxy = (select(vec![None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)]), any::<bool>());
+    let after = (millis(0..3_600_000), select(vec![OnDown::Keep, OnDown::Close]));
+    let limits = (limit(), limit(), rate);
+    let source = select(vec![SourceAddress::Kernel, SourceAddress::Transparent]);
+    let lists = (networks(), networks(), networks());
+    (select(balances.to_vec()), limits, source, proxy, after, lists).prop_map(
+        move |(balance, limits, source_address, (send_proxy, accept), (slow_start, on_down), lists)| {
+            let (max_connections, connections, rate) = limits;
+            let (trusted_proxies, allow, deny) = lists;
+            Service {
+                balance,
+                max_connections,
+                client_limits: ClientLimits { connections, rate },
+                source_address,
+                send_proxy,
+                accept_proxy: accept && !trusted_proxies.is_empty(),
+                trusted_proxies,
+                allow,
+                deny,
+                slow_start,
+                on_down,
+                ..like.clone()
+            }
         },
     )
 }
 
 /// Distinct names; addresses that no listener of the file has.
 fn backends() -> impl Strategy<Value = Vec<Backend>> {
-    let flags = (0u64..=256, any::<bool>(), any::<bool>());
-    let numbered = (btree_set(name(), 1..6), vec((1u16.., flags), 6));
+    let flags = (0u64..=256, limit(), any::<bool>(), any::<bool>());
+    let numbered = (btree_set(name(), 1..6), vec((backend_address(), flags), 6));
     numbered.prop_map(|(names, rest)| {
-        let backend = |(name, (port, (weight, backup, disabled)))| Backend {
+        let backend = |(name, (address, (weight, max_connections, backup, disabled)))| Backend {
             name,
-            address: BackendAddr::Ip(([10, 0, 0, 1], port).into()),
+            address,
             weight: Weight::new(weight).expect("a weight"),
-            max_connections: None,
+            max_connections,
             backup,
             disabled,
         };
@@ -83,13 +142,22 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 fn service(like: Service) -> impl Strategy<Value = Service> {
     let passive = (any::<bool>(), 1u32..=1_000, millis(10..3_600_000))
         .prop_map(|(enabled, failures, window)| Passive { enabled, failures, window });
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (name(), backends(), check(), timeouts(), passive, flags, 0u32..=100).prop_map(
-        move |(name, backends, check, timeouts, passive, (required, tcp_keepalive, linger), retries)| {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0u32..=100);
+    (name(), backends(), check(), timeouts(), passive, flags, connections(like)).prop_map(
+        |(name, backends, mut check, timeouts, passive, flags, like)| {
+            let (required, tcp_keepalive, linger, retries) = flags;
+            let is_portless = |backend: &Backend| matches!(backend.address, BackendAddr::ClientPort(_));
+            if backends.iter().any(is_portless) && check.kind != CheckKind::None {
+                check.port = check.port.or(Some(1));
+            }
+            let is_local = |backend: &Backend| matches!(backend.address, BackendAddr::Unix(_));
+            let source_address =
+                if backends.iter().any(is_local) { SourceAddress::Kernel } else { like.source_address };
             Service {
                 name,
                 backends,
                 check,
+                source_address,
                 timeouts,
                 passive,
                 required,
@@ -97,7 +165,7 @@ fn service(like: Service) -> impl Strategy<Value = Service> {
                 linger,
                 retries,
                 min_healthy: 1,
-                ..like.clone()
+                ..like
             }
         },
     )

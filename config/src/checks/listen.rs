@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::findings::{At, Finding, Findings};
 use crate::raw::{Raw, RawService};
+use crate::types::BackendAddr;
 
 pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     for service in &raw.services {
@@ -115,11 +116,17 @@ fn check_loops(raw: &Raw, findings: &mut Findings) {
         raw.vips.iter().filter_map(|vip| vip.address.as_ref()).map(|address| address.value).collect();
     let backends = raw.services.iter().flat_map(|service| &service.backends);
     for address in backends.filter_map(|backend| backend.address.as_ref()) {
-        let (ip, whole) = (address.value.ip(), address.value);
-        let is_covered = ip.is_loopback() && ours.contains(&wildcard_of(whole));
+        let (ip, whole) = match address.value {
+            BackendAddr::Ip(whole) => (whole.ip(), Some(whole)),
+            BackendAddr::ClientPort(ip) => (ip, None),
+            BackendAddr::Name { .. } | BackendAddr::Unix(_) => continue,
+        };
+        let is_ours = |whole: &SocketAddr| {
+            ours.contains(whole) || (ip.is_loopback() && ours.contains(&wildcard_of(*whole)))
+        };
         let message = if vips.contains(&ip) {
             format!("the backend's address {ip} is a VIP of this load balancer: connections would loop")
-        } else if ours.contains(&whole) || is_covered {
+        } else if let Some(whole) = whole.filter(is_ours) {
             format!("the backend {whole} is a listener of this load balancer: connections would loop")
         } else {
             continue;

@@ -1,12 +1,12 @@
 //! Names, backends and checks of each service.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 use super::refuse_duplicates;
 use crate::findings::{Finding, Findings};
 use crate::model::CheckKind;
 use crate::raw::{Raw, RawBackend, RawService};
+use crate::types::BackendAddr;
 
 pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     let names = raw.services.iter().filter_map(|service| service.name.as_ref());
@@ -30,9 +30,9 @@ fn check_backends(service: &RawService, findings: &mut Findings) {
     if distinct_names < service.backends.len() {
         return;
     }
-    let mut seen: HashSet<SocketAddr> = HashSet::new();
+    let mut seen: HashSet<&BackendAddr> = HashSet::new();
     for address in service.backends.iter().filter_map(|backend| backend.address.as_ref()) {
-        if !seen.insert(address.value) {
+        if !seen.insert(&address.value) {
             let message =
                 format!("two backends of one service at {}: it gets a share for each", address.value);
             findings.push(Finding::warning(&address.place, message).help("use `weight` for a larger share"));

@@ -1,22 +1,27 @@
 //! `[[service]]` and what is in it, as it was written.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
 
 use super::bgp::name;
 use super::{HOUR, MILLISECOND, WEEK};
-use crate::findings::{At, Findings, Place};
-use crate::model::{Balance, Passive, Timeouts};
+use crate::findings::{At, Finding, Findings, Place};
+use crate::model::{Balance, ClientLimits, OnDown, Passive, ProxyVersion, SourceAddress, Timeouts};
 use crate::reader::{List, Table};
 use crate::schema;
-use crate::types::{Name, Weight};
+use crate::types::Name;
 use crate::value::{
-    Refused, backend_address, boolean, choice, duration, global_address, integer, listen_address,
+    Refused, boolean, choice, duration, global_address, host_address, integer, limit, listen_address,
+    network, ports, rate,
 };
 
+mod backend;
 mod check;
 
+pub(crate) use self::backend::{RawBackend, default_name};
 pub(crate) use self::check::RawCheck;
 
 /// `[[service]]`, or a service of `[contrail]`.
@@ -28,43 +33,42 @@ pub(crate) struct RawService {
     pub(crate) listen: List<SocketAddr>,
     pub(crate) required: bool,
     pub(crate) min_healthy: At<u32>,
-    pub(crate) balance: Balance,
+    pub(crate) balance: At<Balance>,
+    pub(crate) max_connections: Option<u32>,
+    pub(crate) client_limits: ClientLimits,
+    pub(crate) source_address: At<SourceAddress>,
     pub(crate) tcp_keepalive: bool,
     pub(crate) linger: bool,
+    pub(crate) send_proxy: Option<ProxyVersion>,
+    pub(crate) accept_proxy: At<bool>,
+    pub(crate) trusted_proxies: List<IpNet>,
+    pub(crate) allow: List<IpNet>,
+    pub(crate) deny: List<IpNet>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: u32,
     pub(crate) check: RawCheck,
     pub(crate) passive: Passive,
+    pub(crate) slow_start: Duration,
+    pub(crate) on_down: OnDown,
     pub(crate) backends: Vec<RawBackend>,
     pub(crate) place: Place,
 }
 
-/// `[[service.backend]]`, or a node of `[contrail]`.
-#[derive(Debug)]
-pub(crate) struct RawBackend {
-    /// `None`: it was refused, or there is no address to take it from.
-    pub(crate) name: Option<At<Name>>,
-    pub(crate) address: Option<At<SocketAddr>>,
-    pub(crate) weight: Weight,
-    pub(crate) backup: bool,
-    pub(crate) disabled: bool,
-}
-
 const BALANCE: &[(&str, Option<Balance>)] = &[
     ("round_robin", Some(Balance::RoundRobin)),
-    ("least_conn", None),
-    ("source", None),
-    ("random", None),
-    ("first", None),
+    ("least_conn", Some(Balance::LeastConn)),
+    ("source", Some(Balance::Source)),
+    ("random", Some(Balance::Random)),
+    ("first", Some(Balance::First)),
 ];
-const PORT: RangeInclusive<u16> = 1..=u16::MAX;
+const SEND_PROXY: &[(&str, Option<Option<ProxyVersion>>)] =
+    &[("off", Some(None)), ("v1", Some(Some(ProxyVersion::V1))), ("v2", Some(Some(ProxyVersion::V2)))];
+const ACCEPT_PROXY: &[(&str, Option<bool>)] = &[("off", Some(false)), ("required", Some(true))];
+const ON_DOWN: &[(&str, Option<OnDown>)] = &[("keep", Some(OnDown::Keep)), ("close", Some(OnDown::Close))];
 
 impl RawService {
     pub(crate) fn read(mut service: Table<'_, '_>) -> Self {
         let name = service.required("name", name);
-        service.optional("send_proxy", choice(&[("off", Some(())), ("v1", None), ("v2", None)]));
-        service.optional("accept_proxy", choice(&[("off", Some(())), ("required", None)]));
-        service.optional("on_down", choice(&[("keep", Some(())), ("close", None)]));
         let backends = service.required_tables("backend", &schema::BACKEND);
         let backends =
             backends.into_iter().map(|node| RawBackend::read(service.open(node, &schema::BACKEND)));
@@ -90,28 +94,75 @@ impl RawService {
     }
 
     fn read_rest(mut service: Table<'_, '_>) -> Self {
+        let vips = service.one_or_list("vip", global_address);
         RawService {
             name: None,
-            vips: service.one_or_list("vip", global_address),
-            ports: service.list("ports", integer(PORT)),
+            ports: read_ports(&mut service, vips.items.len()),
+            vips,
             listen: service.list("listen", listen_address),
             required: service.value("required", boolean, true).value,
             min_healthy: service.value("min_healthy", integer(1..=u32::MAX), 1),
-            balance: service.value("balance", choice(BALANCE), Balance::RoundRobin).value,
+            balance: service.value("balance", choice(BALANCE), Balance::RoundRobin),
+            max_connections: service.value("max_connections", limit, None).value,
+            client_limits: read_client_limits(service.table("client_limits", &schema::CLIENT_LIMITS)),
+            source_address: service.value("source_address", source_address, SourceAddress::Kernel),
             tcp_keepalive: service.value("tcp_keepalive", boolean, false).value,
             linger: service.value("linger", boolean, true).value,
+            send_proxy: service.value("send_proxy", choice(SEND_PROXY), None).value,
+            accept_proxy: service.value("accept_proxy", choice(ACCEPT_PROXY), false),
+            trusted_proxies: service.list("trusted_proxies", network),
+            allow: service.list("allow", network),
+            deny: service.list("deny", network),
             timeouts: read_timeouts(service.table("timeouts", &schema::TIMEOUTS)),
             retries: service.value("retries", integer(0..=100), 3).value,
             check: RawCheck::read(service.table("check", &schema::CHECK)),
             passive: read_passive(service.table("passive", &schema::PASSIVE)),
+            slow_start: service.value("slow_start", duration(Duration::ZERO..=HOUR), Duration::ZERO).value,
+            on_down: service.value("on_down", choice(ON_DOWN), OnDown::Keep).value,
             backends: Vec::new(),
             place: service.place,
         }
     }
 }
 
+/// The most listeners that the ports and VIPs of one service may give.
+const LISTENERS: usize = 1024;
+
+/// `ports` with its ranges spelled out, which `vips` VIPs multiply.
+fn read_ports(service: &mut Table<'_, '_>, vips: usize) -> List<u16> {
+    let List { items, is_given, is_complete, place } = service.list("ports", ports);
+    let listeners = items.iter().map(|range| range.value.len()).sum::<usize>() * vips.max(1);
+    if listeners > LISTENERS {
+        let message = format!("{listeners} listeners are too many for one service");
+        service.findings.push(Finding::error(&place, message).expected(format!("at most {LISTENERS}")));
+        return List { items: Vec::new(), is_given, is_complete: false, place };
+    }
+    let spelled_out =
+        items.into_iter().flat_map(|At { value, place }| value.map(move |n| At::new(n, &place)));
+    List { items: spelled_out.collect(), is_given, is_complete, place }
+}
+
+fn read_client_limits(mut limits: Table<'_, '_>) -> ClientLimits {
+    ClientLimits {
+        connections: limits.value("connections", limit, None).value,
+        rate: limits.value("rate", rate, None).value,
+    }
+}
+
+fn source_address(value: &DeValue<'_>) -> Result<SourceAddress, Refused> {
+    match value.as_str() {
+        Some("") => Ok(SourceAddress::Kernel),
+        Some("transparent") => Ok(SourceAddress::Transparent),
+        _ => host_address(value).map(SourceAddress::Fixed).map_err(|refused| Refused {
+            expected: format!("{}, or \"transparent\", or \"\" for what the kernel picks", refused.expected),
+            ..refused
+        }),
+    }
+}
+
 fn read_timeouts(mut timeouts: Table<'_, '_>) -> Timeouts {
     let seconds = Duration::from_secs;
+    let queue = timeouts.value("queue", duration(Duration::ZERO..=HOUR), seconds(5)).value;
     let mut read =
         |key, most, default| timeouts.value(key, duration(MILLISECOND..=most), seconds(default)).value;
     Timeouts {
@@ -120,7 +171,7 @@ fn read_timeouts(mut timeouts: Table<'_, '_>) -> Timeouts {
         server: read("server", WEEK, 50),
         client_fin: read("client_fin", WEEK, 30),
         server_fin: read("server_fin", WEEK, 30),
-        queue: seconds(5),
+        queue,
     }
 }
 
@@ -130,35 +181,5 @@ fn read_passive(mut passive: Table<'_, '_>) -> Passive {
         enabled: passive.value("enabled", boolean, true).value,
         failures: passive.value("failures", integer(1..=1_000), 3).value,
         window: passive.value("window", window, Duration::from_secs(10)).value,
-    }
-}
-
-impl RawBackend {
-    fn read(mut backend: Table<'_, '_>) -> Self {
-        let address = backend.required("address", backend_address);
-        let name = match &address {
-            Some(address) if !backend.has("name") => {
-                Name::new(&address.value.to_string()).ok().map(|name| At::new(name, &address.place))
-            }
-            _ => backend.optional("name", name),
-        };
-        RawBackend { name, address, ..Self::read_rest(&mut backend) }
-    }
-
-    /// A node of `[contrail]`.
-    pub(crate) fn stock(name: Option<At<Name>>, address: At<SocketAddr>, findings: &mut Findings) -> Self {
-        let mut nothing = Table::absent(&address.place, &schema::BACKEND, findings);
-        RawBackend { name, address: Some(address.clone()), ..Self::read_rest(&mut nothing) }
-    }
-
-    fn read_rest(backend: &mut Table<'_, '_>) -> Self {
-        let weight = |value: &toml::de::DeValue<'_>| Ok::<_, Refused>(Weight::new(integer(0..=256)(value)?)?);
-        RawBackend {
-            name: None,
-            address: None,
-            weight: backend.value("weight", weight, Weight::ONE).value,
-            backup: backend.value("backup", boolean, false).value,
-            disabled: backend.value("disabled", boolean, false).value,
-        }
     }
 }
