@@ -3,6 +3,7 @@
 //!
 //! This is no `serde` mirror: see `reader.rs` for why.
 
+mod attributes;
 mod bgp;
 mod contrail;
 mod service;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-pub(crate) use self::bgp::{RawBgp, RawPeer};
+pub(crate) use self::attributes::BANDWIDTHS;
+pub(crate) use self::bgp::{BFD, RawBgp, RawPeer};
 pub(crate) use self::contrail::RawContrail;
 pub(crate) use self::service::{RawBackend, RawCheck, RawService, default_name};
 pub(crate) use self::vip::RawVip;
@@ -27,6 +29,7 @@ use crate::value::{
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -2,12 +2,9 @@
 //! down. Pure; finds nothing wrong any more, as `checks` already did.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::findings::At;
-use crate::model::{
-    Admin, AttributeOverrides, Backend, BackendTls, Bgp, Check, Config, Flap, Peer, PeerSet, Service, Vip,
-};
+use crate::model::{Admin, Backend, BackendTls, Bgp, Check, Config, Peer, PeerSet, Service, Vip};
 use crate::raw::{Raw, RawBackend, RawBgp, RawCheck, RawPeer, RawService, RawVip};
 use crate::reader::List;
 use crate::types::Family;
@@ -44,7 +41,7 @@ pub(crate) fn peer_families(peer: &RawPeer, of_vips: &BTreeSet<Family>) -> BTree
     if peer.families.is_given {
         return values(peer.families.clone()).into_iter().collect();
     }
-    let of_session = || peer.address.iter().map(|address| Family::of(address.value)).collect();
+    let of_session = || peer.address.iter().map(|address| Family::of(address.value.ip)).collect();
     if of_vips.is_empty() { of_session() } else { of_vips.clone() }
 }
 
@@ -55,10 +52,13 @@ fn values<T>(list: List<T>) -> Vec<T> {
 fn resolve_bgp(bgp: RawBgp, of_vips: &BTreeSet<Family>) -> Option<Bgp> {
     let hold_time = bgp.hold_time.value;
     let resolve_peer = |peer: RawPeer| {
+        let families = peer_families(&peer, of_vips).into_iter().collect();
+        let address = peer.address?.value;
         Some(Peer {
-            families: peer_families(&peer, of_vips).into_iter().collect(),
+            families,
             name: peer.name?.value,
-            address: peer.address?.value,
+            address: address.ip,
+            interface: address.interface,
             remote_as: peer.remote_as?.value,
             port: peer.port,
             local_address: peer.local_address.value,
@@ -68,13 +68,12 @@ fn resolve_bgp(bgp: RawBgp, of_vips: &BTreeSet<Family>) -> Option<Bgp> {
             multihop: peer.multihop,
             ttl_security: peer.ttl_security,
             password_file: peer.password_file.value,
-            interface: None,
-            bfd: None,
-            role: None,
-            role_strict: false,
-            extended_next_hop: false,
-            announce: AttributeOverrides::default(),
-            degraded: AttributeOverrides::default(),
+            bfd: peer.bfd,
+            role: peer.role.map(|role| role.value),
+            role_strict: peer.role_strict,
+            extended_next_hop: peer.extended_next_hop.value,
+            announce: peer.announce,
+            degraded: peer.degraded,
         })
     };
     Some(Bgp {
@@ -101,7 +100,7 @@ fn resolve_vip(vip: RawVip) -> Option<Vip> {
         on_short: vip.on_short,
         on_all_down: vip.on_all_down,
         announce_delay: vip.announce_delay,
-        flap: Flap { half_life: Duration::from_secs(60), max_delay: Duration::ZERO },
+        flap: vip.flap,
         peers,
     })
 }

@@ -97,9 +97,32 @@ pub(crate) static PEER: Section = Section {
         built("families"),
         built("next_hop"),
         built("hold_time"),
-        only("bfd", r#"{ enabled = false, min_tx = "300ms", min_rx = "300ms", multiplier = 3 }"#),
+        built("bfd"),
+        built("role"),
+        built("role_strict"),
+        built("extended_next_hop"),
+        built("announce"),
+        built("degraded"),
     ],
 };
+
+pub(crate) static BFD: Section = Section {
+    header: "[bgp.peer.bfd]",
+    keys: &[built("enabled"), built("min_tx"), built("min_rx"), built("multiplier")],
+};
+
+const ATTRIBUTES: &[Key] = &[
+    built("med"),
+    built("local_pref"),
+    built("prepend"),
+    built("communities"),
+    built("large_communities"),
+    built("link_bandwidth"),
+];
+
+pub(crate) static PEER_ANNOUNCE: Section = Section { header: "[bgp.peer.announce]", keys: ATTRIBUTES };
+
+pub(crate) static PEER_DEGRADED: Section = Section { header: "[bgp.peer.degraded]", keys: ATTRIBUTES };
 
 pub(crate) static VIP: Section = Section {
     header: "[[vip]]",
@@ -111,23 +134,18 @@ pub(crate) static VIP: Section = Section {
         built("on_short"),
         built("on_all_down"),
         built("announce_delay"),
+        built("flap"),
         built("peers"),
     ],
 };
 
-pub(crate) static ANNOUNCE: Section = Section {
-    header: "[vip.announce]",
-    keys: &[
-        built("med"),
-        built("local_pref"),
-        built("prepend"),
-        built("communities"),
-        built("large_communities"),
-    ],
-};
+pub(crate) static ANNOUNCE: Section = Section { header: "[vip.announce]", keys: ATTRIBUTES };
 
 pub(crate) static DEGRADED: Section =
     Section { header: "[vip.degraded]", keys: &[built("med"), built("local_pref"), built("prepend")] };
+
+pub(crate) static FLAP: Section =
+    Section { header: "[vip.flap]", keys: &[built("half_life"), built("max_delay")] };
 
 pub(crate) static SERVICE: Section = Section {
     header: "[[service]]",
@@ -220,7 +238,7 @@ pub(crate) static BACKEND: Section = Section {
 };
 
 /// All of them, in the order of the reference.
-pub(crate) static SECTIONS: [&Section; 16] = [
+pub(crate) static SECTIONS: [&Section; 20] = [
     &ROOT,
     &CONTRAIL,
     &GLOBAL,
@@ -228,9 +246,13 @@ pub(crate) static SECTIONS: [&Section; 16] = [
     &ADMIN,
     &BGP,
     &PEER,
+    &BFD,
+    &PEER_ANNOUNCE,
+    &PEER_DEGRADED,
     &VIP,
     &ANNOUNCE,
     &DEGRADED,
+    &FLAP,
     &SERVICE,
     &CLIENT_LIMITS,
     &TIMEOUTS,

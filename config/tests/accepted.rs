@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use config::{
-    AdminAuth, BackendAddr, Balance, CheckKind, ClientLimits, Community, Config, Family, HttpCheck,
-    LargeCommunity, Loaded, LogFormat, LogLevel, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion,
-    Rate, SourceAddress, expand, load, parse,
+    AdminAuth, AttributeOverrides, BackendAddr, Balance, Bfd, CheckKind, ClientLimits, Community, Config,
+    Family, Flap, HttpCheck, LargeCommunity, Loaded, LogFormat, LogLevel, Name, OnAllDown, OnDown, OnShort,
+    PeerSet, ProxyVersion, Rate, Role, SourceAddress, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -39,7 +39,7 @@ fn every_key_of_a_peer_is_taken_over_and_the_rest_comes_from_bgp() {
     assert_eq!(bgp.local_as.as_u32(), 4_200_000_001);
     assert_eq!(bgp.listen.len(), 2);
     assert_eq!(bgp.connect_retry, Duration::from_millis(1500));
-    let [a, b] = bgp.peers.as_slice() else { panic!("two peers") };
+    let [a, b, c] = bgp.peers.as_slice() else { panic!("three peers") };
     assert_eq!((a.port, a.passive, a.multihop, a.ttl_security), (1179, true, 3, true));
     assert_eq!(
         (a.password_file.as_deref(), &b.password_file),
@@ -50,6 +50,28 @@ fn every_key_of_a_peer_is_taken_over_and_the_rest_comes_from_bgp() {
     assert_eq!((a.hold_time.as_secs(), b.hold_time.as_secs()), (90, 30));
     assert_eq!((b.port, b.passive, b.multihop, b.local_address), (179, false, 1, None));
     assert_eq!(b.families, [Family::Ipv4, Family::Ipv6], "the families of the VIPs");
+    assert!(b.extended_next_hop);
+    let link_local = "fe80::1".parse::<std::net::IpAddr>().expect("an address");
+    assert_eq!((c.address, c.interface.as_deref()), (link_local, Some("eth0.100")));
+    assert_eq!((a.role, a.role_strict, b.role), (Some(Role::Customer), true, None));
+    let [min_tx, min_rx] = [50, 100].map(Duration::from_millis);
+    assert_eq!((a.bfd, b.bfd), (Some(Bfd { min_tx, min_rx, multiplier: 5 }), None));
+}
+
+#[test]
+fn what_a_peer_gets_instead_is_what_is_written_and_nothing_else() {
+    let bgp = accepted(FULL).bgp.expect("[bgp]");
+    let announce = AttributeOverrides {
+        med: Some(5),
+        local_pref: Some(6),
+        prepend: Some(7),
+        communities: Some(vec![Community(1 << 16 | 1), Community(2 << 16 | 2)]),
+        large_communities: Some(Vec::new()),
+        link_bandwidth: Some(2_500_000_000),
+    };
+    assert_eq!(bgp.peers[0].announce, announce);
+    assert_eq!(bgp.peers[0].degraded, AttributeOverrides { med: Some(500), ..Default::default() });
+    assert_eq!(bgp.peers[1].announce, AttributeOverrides::default());
 }
 
 #[test]
@@ -64,6 +86,11 @@ fn every_key_of_a_vip_is_taken_over() {
     assert_eq!((v4.on_short, v4.on_all_down), (OnShort::Withdraw, OnAllDown::LastResort));
     assert_eq!((v6.on_short, v6.on_all_down), (OnShort::Degrade, OnAllDown::Hold));
     assert_eq!((v4.announce_delay, v6.announce_delay), (Duration::ZERO, Duration::from_secs(5)));
+    let [two, ten] = [2, 10].map(|minutes| Duration::from_secs(minutes * 60));
+    let (one, longer) =
+        (Flap { half_life: two / 2, max_delay: two }, Flap { half_life: two, max_delay: ten });
+    assert_eq!((v4.flap, v6.flap), (longer, one));
+    assert_eq!((v4.announce.link_bandwidth, v6.announce.link_bandwidth), (Some(10_000_000_000), None));
     assert_eq!((&v4.peers, &v6.peers), (&PeerSet::Named(vec![name("tor-a")]), &PeerSet::All));
 }
 

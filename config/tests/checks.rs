@@ -240,6 +240,50 @@ fn a_check_that_cannot_do_what_it_says_is_reported() {
 }
 
 #[test]
+fn a_link_local_peer_needs_its_interface_and_no_other_peer_has_one() {
+    let peer =
+        |address: &str| changed("10.0.0.254", address).replace("64500", "64500\nextended_next_hop = true\n");
+    let key = "bgp.peer[0].address";
+    assert_error(&peer("fe80::1"), key, "a link-local address without an interface");
+    assert_error(&peer("2001:db8::1%eth0"), key, "so it has no interface");
+    assert_error(&peer("fe80::1%an/other"), key, "no name of an interface");
+    assert_eq!(problems(&peer("fe80::1%eth0")).render(false), "");
+    let twin = "[[bgp.peer]]\nname = \"b\"\naddress = \"fe80::1%eth1\"\nremote_as = 64500\n";
+    assert_eq!(problems(&format!("{twin}{}", peer("fe80::1%eth0"))).render(false), "", "another link");
+}
+
+#[test]
+fn capabilities_that_a_session_cannot_have_are_refused() {
+    let peer = |more: &str| changed("remote_as = 64500", &format!("remote_as = 64500\n{more}"));
+    let internal = peer("role = \"peer\"").replace("64500", "64512");
+    assert_error(&internal, "bgp.peer[0].role", "an internal session has no role");
+    assert_error(&peer("role_strict = true"), "bgp.peer[0].role_strict", "without `role`");
+    assert_error(&peer("extended_next_hop = true"), "bgp.peer[0].extended_next_hop", "RFC 8950");
+    assert_eq!(problems(&peer("role = \"customer\"\nrole_strict = true")).render(false), "");
+}
+
+#[test]
+fn ipv4_routes_go_over_an_ipv6_session_with_an_extended_next_hop() {
+    let text = changed("10.0.0.254", "2001:db8::fe");
+    assert_error(&text, "vip[0].address", "can carry ipv4 routes");
+    let extended = text.replace("= 64500", "= 64500\nextended_next_hop = true");
+    assert_eq!(problems(&extended).render(false), "");
+    let overridden = extended.replace("= true", "= true\nnext_hop = \"2001:db8::11\"");
+    assert_eq!(problems(&overridden).render(false), "");
+}
+
+#[test]
+fn a_link_bandwidth_is_a_whole_number_with_a_unit() {
+    let text = |value| changed("[[vip]]", &format!("[[vip]]\nannounce = {{ link_bandwidth = \"{value}\" }}"));
+    for value in ["10G", "0Gbit", "1.5Gbit", "-1Gbit", "10 Gbit", "Gbit", "1000001Gbit", "10gbit"] {
+        assert_error(&text(value), "vip[0].announce.link_bandwidth", "cannot be");
+    }
+    for value in ["", "1kbit", "1000000Gbit"] {
+        assert_eq!(problems(&text(value)).render(false), "");
+    }
+}
+
+#[test]
 fn too_many_ports_for_one_service_are_refused() {
     assert_eq!(problems(&changed("[80]", "[\"1001-2024\"]")).render(false), "");
     assert_error(&changed("[80]", "[\"1001-2025\"]"), "service[0].ports", "1025 listeners are too many");

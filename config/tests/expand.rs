@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{
-    Announce, Backend, BackendAddr, Balance, Check, CheckKind, ClientLimits, Community, Config, Degraded,
-    HoldTime, HttpCheck, LargeCommunity, Name, OnAllDown, OnDown, OnShort, Passive, ProxyVersion, Rate,
-    Service, SourceAddress, Timeouts, Vip, Weight, expand, parse,
+    Announce, AttributeOverrides, Backend, BackendAddr, Balance, Bfd, Check, CheckKind, ClientLimits,
+    Community, Config, Degraded, Flap, HoldTime, HttpCheck, LargeCommunity, Name, OnAllDown, OnDown, OnShort,
+    Passive, Peer, ProxyVersion, Rate, Role, Service, SourceAddress, Timeouts, Vip, Weight, expand, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_set, vec};
@@ -171,6 +171,47 @@ fn service(like: Service) -> impl Strategy<Value = Service> {
     )
 }
 
+fn bandwidth() -> impl Strategy<Value = Option<u64>> {
+    option::of((1u64..=1_000_000).prop_map(|kbit| kbit * 1_000))
+}
+
+fn overrides() -> impl Strategy<Value = AttributeOverrides> {
+    let numbers = (any::<Option<u32>>(), any::<Option<u32>>(), option::of(0u8..=16), bandwidth());
+    let communities = option::of(btree_set(any::<u32>(), 0..5));
+    let large = option::of(btree_set(any::<(u32, u32, u32)>(), 0..5));
+    (numbers, communities, large).prop_map(
+        |((med, local_pref, prepend, link_bandwidth), communities, large)| AttributeOverrides {
+            med,
+            local_pref,
+            prepend,
+            communities: communities.map(|all| all.into_iter().map(Community).collect()),
+            large_communities: large
+                .map(|all| all.into_iter().map(|(a, b, c)| LargeCommunity(a, b, c)).collect()),
+            link_bandwidth,
+        },
+    )
+}
+
+/// `like` with what else a peer may be given.
+fn peer(like: Peer) -> impl Strategy<Value = Peer> {
+    let bfd = option::of((millis(10..60_000), millis(10..60_000), 1u8..));
+    let bfd = bfd.prop_map(|bfd| bfd.map(|(min_tx, min_rx, multiplier)| Bfd { min_tx, min_rx, multiplier }));
+    let roles = [Role::Provider, Role::RouteServer, Role::RouteServerClient, Role::Customer, Role::Peer];
+    let role = (select(roles.to_vec()), any::<bool>());
+    (bfd, role, overrides(), overrides(), 1u8.., any::<bool>()).prop_map(
+        move |(bfd, (role, role_strict), announce, degraded, multihop, ttl_security)| Peer {
+            bfd,
+            role: Some(role),
+            role_strict,
+            announce,
+            degraded,
+            multihop,
+            ttl_security,
+            ..like.clone()
+        },
+    )
+}
+
 fn vip(like: Vip) -> impl Strategy<Value = Vip> {
     let announce = (
         any::<u32>(),
@@ -178,14 +219,15 @@ fn vip(like: Vip) -> impl Strategy<Value = Vip> {
         0u8..=16,
         btree_set(any::<u32>(), 0..63),
         btree_set(any::<(u32, u32, u32)>(), 0..21),
+        bandwidth(),
     )
-        .prop_map(|(med, local_pref, prepend, communities, large)| Announce {
+        .prop_map(|(med, local_pref, prepend, communities, large, link_bandwidth)| Announce {
             med,
             local_pref,
             prepend,
             communities: communities.into_iter().map(Community).collect(),
             large_communities: large.into_iter().map(|(a, b, c)| LargeCommunity(a, b, c)).collect(),
-            link_bandwidth: None,
+            link_bandwidth,
         });
     let degraded = (any::<u32>(), any::<u32>(), 0u8..=16).prop_map(|(med, local_pref, prepend)| Degraded {
         med,
@@ -196,8 +238,11 @@ fn vip(like: Vip) -> impl Strategy<Value = Vip> {
         select(vec![OnShort::Degrade, OnShort::Withdraw]),
         select(vec![OnAllDown::Withdraw, OnAllDown::LastResort, OnAllDown::Hold]),
     );
-    (option::of("[a-z0-9.@-]{3,15}"), announce, degraded, policies, millis(0..86_400_000)).prop_map(
-        move |(interface, announce, degraded, (on_short, on_all_down), announce_delay)| Vip {
+    let flap = (millis(1_000..3_600_000), millis(0..3_600_000))
+        .prop_map(|(half_life, max_delay)| Flap { half_life, max_delay });
+    (option::of("[a-z0-9.@-]{3,15}"), announce, degraded, policies, millis(0..86_400_000), flap).prop_map(
+        move |(interface, announce, degraded, (on_short, on_all_down), announce_delay, flap)| Vip {
+            flap,
             interface,
             announce,
             degraded,
@@ -220,18 +265,17 @@ fn configuration() -> impl Strategy<Value = Config> {
         service(services[0].clone()),
         service(services[1].clone()),
     );
-    (global, hold_time, any::<Option<u8>>(), parts).prop_filter_map(
+    let peers = full.bgp.as_ref().expect("[bgp]").peers.clone();
+    (global, hold_time, peer(peers[0].clone()), parts).prop_filter_map(
         "two services of one name",
-        move |((threads, max_connections, drain_timeout), hold_time, peers, (v4, v6, one, two))| {
+        move |((threads, max_connections, drain_timeout), hold_time, peer, (v4, v6, one, two))| {
             let mut config = full.clone();
             config.global.threads = threads;
             config.global.max_connections = max_connections;
             config.global.drain_timeout = drain_timeout;
             let bgp = config.bgp.as_mut().expect("[bgp]");
+            bgp.peers[0] = peer;
             bgp.peers[0].hold_time = HoldTime::from_secs(hold_time).expect("a hold time");
-            if let Some(multihop @ 1..) = peers {
-                bgp.peers[1].multihop = multihop;
-            }
             (one.name != two.name).then(|| Config { vips: vec![v4, v6], services: vec![one, two], ..config })
         },
     )

@@ -28,6 +28,7 @@ pub(super) fn check(raw: &Raw, findings: &mut Findings) {
         check_numbers(bgp, findings);
         for peer in peers {
             check_peer(bgp, peer, findings);
+            check_capabilities(bgp, peer, findings);
         }
     }
     let of_vips = vip_families(raw);
@@ -71,17 +72,38 @@ fn check_peer(bgp: &RawBgp, peer: &RawPeer, findings: &mut Findings) {
     }
     if let (Some(local), Some(address)) = (peer.local_address.value, &peer.address) {
         let place = &peer.local_address.place;
-        if Family::of(local) != Family::of(address.value) {
-            let finding =
-                Finding::error(place, format!("{local} cannot reach {}: another family", address.value));
-            findings.push(finding.expected(format!("an {} address", Family::of(address.value))));
+        let family = Family::of(address.value.ip);
+        if Family::of(local) != family {
+            let message = format!("{local} cannot reach {}: another family", address.value);
+            findings.push(Finding::error(place, message).expected(format!("an {family} address")));
         }
+    }
+}
+
+/// What only some sessions can have.
+fn check_capabilities(bgp: &RawBgp, peer: &RawPeer, findings: &mut Findings) {
+    let extended = &peer.extended_next_hop;
+    let is_internal = bgp.local_as.is_some()
+        && bgp.local_as.as_ref().map(|asn| asn.value) == peer.remote_as.as_ref().map(|asn| asn.value);
+    if let (Some(role), true) = (&peer.role, is_internal) {
+        let message = "an internal session has no role (RFC 9234 §4)";
+        findings.push(Finding::error(&role.place, message).expected("\"\", or another `remote_as`"));
+    }
+    if let (true, Some(address)) = (extended.value, &peer.address)
+        && address.value.ip.is_ipv4()
+    {
+        let message = "an IPv4 session needs no IPv6 next hop for IPv4 routes (RFC 8950)";
+        findings
+            .push(Finding::error(&extended.place, message).expected("false, or a peer with an IPv6 address"));
     }
 }
 
 fn check_next_hop(peer: &RawPeer, of_vips: &BTreeSet<Family>, findings: &mut Findings) {
     let Some(next_hop) = peer.next_hop.value else { return };
-    let families = peer_families(peer, of_vips);
+    let mut families = peer_families(peer, of_vips);
+    if peer.extended_next_hop.value {
+        families.insert(Family::Ipv6);
+    }
     if peer.families.is_complete && !families.is_empty() && !families.contains(&Family::of(next_hop)) {
         let message =
             format!("`next_hop` is an {} address, but no such route goes to this peer", Family::of(next_hop));
@@ -117,8 +139,10 @@ fn check_peer_names(vip: &RawVip, peers: &[RawPeer], findings: &mut Findings) {
 
 /// Whether routes of `family` can be sent to `peer`: negotiated, and with a next hop of that family.
 fn carries(peer: &RawPeer, family: Family, of_vips: &BTreeSet<Family>) -> bool {
-    let session = peer.address.as_ref().map(|address| Family::of(address.value));
-    let has_next_hop = session == Some(family) || peer.next_hop.value.map(Family::of) == Some(family);
+    let session = peer.address.as_ref().map(|address| Family::of(address.value.ip));
+    let has_next_hop = session == Some(family)
+        || peer.next_hop.value.map(Family::of) == Some(family)
+        || peer.extended_next_hop.value;
     peer_families(peer, of_vips).contains(&family) && has_next_hop
 }
 
@@ -137,8 +161,9 @@ fn check_carriers(vip: &RawVip, peers: &[RawPeer], of_vips: &BTreeSet<Family>, f
     } else {
         peers.iter().map(|peer| (peer, None)).collect()
     };
-    let help =
-        format!("`families` must include \"{family}\", and `next_hop` be {family} unless the session is");
+    let help = format!(
+        "`families` must include \"{family}\", and `next_hop` be {family} unless the session is, or with `extended_next_hop`"
+    );
     if !targets.is_empty() && !targets.iter().any(|(peer, _)| carries(peer, family, of_vips)) {
         let message = format!("no peer of the VIP {} can carry {family} routes", address.value);
         let finding =

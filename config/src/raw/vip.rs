@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::DAY;
+use super::attributes::{PREPEND, read_overrides};
 use super::bgp::name;
-use crate::findings::{At, Finding, Findings, Place};
-use crate::model::{Announce, Degraded, OnAllDown, OnShort};
+use super::{DAY, HOUR, SECOND};
+use crate::findings::{At, Findings, Place};
+use crate::model::{Announce, Degraded, Flap, OnAllDown, OnShort};
 use crate::reader::{List, Table};
 use crate::schema;
-use crate::types::{Community, LargeCommunity, Name};
-use crate::value::{Refused, choice, duration, global_address, integer, or_empty, text, typed};
+use crate::types::Name;
+use crate::value::{Refused, choice, duration, global_address, integer, is_interface, or_empty, text};
 
 /// `[[vip]]`, or an address of `[contrail]`.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct RawVip {
     pub(crate) on_short: OnShort,
     pub(crate) on_all_down: OnAllDown,
     pub(crate) announce_delay: Duration,
+    pub(crate) flap: Flap,
     /// Empty: all.
     pub(crate) peers: List<Name>,
     pub(crate) place: Place,
@@ -60,35 +62,27 @@ impl RawVip {
             announce_delay: vip
                 .value("announce_delay", duration(Duration::ZERO..=DAY), Duration::from_secs(5))
                 .value,
+            flap: read_flap(vip.table("flap", &schema::FLAP)),
             peers: vip.list("peers", name),
             place: vip.place.clone(),
         }
     }
 }
 
-/// A name that Linux accepts for an interface (`dev_valid_name`).
 fn interface(value: &DeValue<'_>) -> Result<String, Refused> {
-    let fits = |name: &str| {
-        (1..=15).contains(&name.len())
-            && !matches!(name, "." | "..")
-            && !name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
-    };
-    text("the name of a network interface, 1..15 bytes", |name| fits(name).then(|| name.to_owned()))(value)
+    let read = |name: &str| is_interface(name).then(|| name.to_owned());
+    text("the name of a network interface, 1..15 bytes", read)(value)
 }
 
-const PREPEND: std::ops::RangeInclusive<u8> = 0..=16;
-
-fn read_announce(mut announce: Table<'_, '_>) -> Announce {
-    let communities =
-        announce.list("communities", typed(Community::parse, "a community, AS:VALUE or its name"));
-    let large = announce.list("large_communities", typed(LargeCommunity::parse, "GLOBAL:LOCAL1:LOCAL2"));
+fn read_announce(announce: Table<'_, '_>) -> Announce {
+    let own = read_overrides(announce);
     Announce {
-        med: announce.value("med", integer(0..=u32::MAX), 100).value,
-        local_pref: announce.value("local_pref", integer(0..=u32::MAX), 100).value,
-        prepend: announce.value("prepend", integer(PREPEND), 0).value,
-        communities: sorted_set(&mut announce, communities, 63),
-        large_communities: sorted_set(&mut announce, large, 21),
-        link_bandwidth: None,
+        med: own.med.unwrap_or(100),
+        local_pref: own.local_pref.unwrap_or(100),
+        prepend: own.prepend.unwrap_or(0),
+        communities: own.communities.unwrap_or_default(),
+        large_communities: own.large_communities.unwrap_or_default(),
+        link_bandwidth: own.link_bandwidth,
     }
 }
 
@@ -100,15 +94,12 @@ fn read_degraded(mut degraded: Table<'_, '_>) -> Degraded {
     }
 }
 
-/// Sorted and without repeats; more than `limit` do not fit into one path attribute.
-fn sorted_set<T: Ord>(table: &mut Table<'_, '_>, list: List<T>, limit: usize) -> Vec<T> {
-    let mut items: Vec<T> = list.items.into_iter().map(|item| item.value).collect();
-    items.sort();
-    items.dedup();
-    if items.len() > limit {
-        let finding =
-            Finding::error(&list.place, format!("{} communities do not fit into one attribute", items.len()));
-        table.findings.push(finding.expected(format!("at most {limit}")));
+/// Recovery is put off for two minutes at most, and for nothing the first times (see `docs/configuration.md`).
+const FLAP: Flap = Flap { half_life: Duration::from_secs(60), max_delay: Duration::from_secs(120) };
+
+fn read_flap(mut flap: Table<'_, '_>) -> Flap {
+    Flap {
+        half_life: flap.value("half_life", duration(SECOND..=HOUR), FLAP.half_life).value,
+        max_delay: flap.value("max_delay", duration(Duration::ZERO..=HOUR), FLAP.max_delay).value,
     }
-    items
 }

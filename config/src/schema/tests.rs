@@ -26,6 +26,9 @@ fn only(section: &Section, line: &str) -> String {
     let path = section.header.trim_matches(['[', ']']);
     match path.split_once('.') {
         Some(("vip", _)) => format!("[[vip]]\n{}\n{line}\n", section.header),
+        Some(("bgp", _)) if path.matches('.').count() > 1 => {
+            format!("[[bgp.peer]]\n{}\n{line}\n", section.header)
+        }
         Some(("service", _)) => format!("[[service]]\n{}\n{line}\n", section.header),
         _ => format!("{}\n{line}\n", section.header),
     }

@@ -57,6 +57,48 @@ pub(crate) fn global_address(value: &DeValue<'_>) -> Result<IpAddr, Refused> {
     Ok(address)
 }
 
+/// The address of a BGP peer; an IPv6 link-local one with its interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PeerAddress {
+    pub(crate) ip: IpAddr,
+    pub(crate) interface: Option<String>,
+}
+
+impl std::fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{}%{interface}", self.ip),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
+pub(crate) fn peer_address(value: &DeValue<'_>) -> Result<PeerAddress, Refused> {
+    const EXPECTED: &str =
+        "an IPv4 or IPv6 address, an IPv6 link-local one with its interface: \"fe80::1%eth0\"";
+    let because = |why: String| Err(Refused::because(why, EXPECTED));
+    let written = value.as_str().ok_or_else(|| Refused::expected(EXPECTED))?;
+    let (ip, interface) = written.split_once('%').map_or((written, None), |(ip, name)| (ip, Some(name)));
+    let ip = ip.parse::<IpAddr>().map_err(|_| Refused::expected(EXPECTED))?;
+    let interface = interface.map(str::to_owned);
+    if let Some(why) = unusable(ip) {
+        return because(format!("{ip} {why}"));
+    }
+    match (ip.is_ipv6() && is_link_local(ip), &interface) {
+        (true, None) => because(format!("{ip} is a link-local address without an interface")),
+        (true, Some(name)) if !is_interface(name) => because(format!("{name:?} is no name of an interface")),
+        (false, Some(_)) => because(format!("{ip} is no IPv6 link-local address, so it has no interface")),
+        (true, Some(_)) | (false, None) => Ok(PeerAddress { ip, interface }),
+    }
+}
+
+/// Whether Linux accepts `name` for an interface (`dev_valid_name`).
+pub(crate) fn is_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
+}
+
 /// An address and port to listen on; the address may be a wildcard.
 pub(crate) fn listen_address(value: &DeValue<'_>) -> Result<SocketAddr, Refused> {
     const EXPECTED: &str =
