@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 
 use crate::address::LocalAddress;
+use crate::connection::Client;
 use crate::gate::Gate;
 use crate::poll::Token;
 use crate::service::ServiceEntry;
@@ -43,7 +44,10 @@ impl Listener {
     /// The next client that waits.
     pub(crate) fn accept(&self) -> Accepted {
         match socket::accept(&self.socket) {
-            Ok(client) => Accepted::Client(client),
+            Ok((socket, address)) => match self.address_of(&socket) {
+                Ok(local) => Accepted::Client(socket, Client { address, local }),
+                Err(_) => Accepted::Gone,
+            },
             Err(Errno::AGAIN) => Accepted::Nobody,
             // accept(2): an error that is already pending on the new socket is passed on as one of accept.
             Err(
@@ -63,6 +67,14 @@ impl Listener {
         }
     }
 
+    /// Where the client that has this socket came to.
+    fn address_of(&self, socket: &OwnedFd) -> rustix::io::Result<SocketAddr> {
+        match self.address.ip().is_unspecified() {
+            true => socket::local_address(socket),
+            false => Ok(self.address),
+        }
+    }
+
     /// What its clients come to.
     pub(crate) fn destination(&self) -> (Arc<ServiceEntry>, Arc<LocalAddress>) {
         (self.entry.clone(), self.local.clone())
@@ -71,7 +83,7 @@ impl Listener {
 
 /// What came of one accept.
 pub(crate) enum Accepted {
-    Client(OwnedFd),
+    Client(OwnedFd, Client),
     /// The client is gone already.
     Gone,
     /// Nobody waits.
@@ -115,14 +127,14 @@ impl Worker {
                 return self.shut_gate(Gate::full(self.tick()));
             }
             match listener.accept() {
-                Accepted::Client(client) => {
+                Accepted::Client(socket, client) => {
                     if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
                         && !Arc::ptr_eq(newest, &listener.entry)
                     {
                         listener.entry = newest.clone();
                     }
                     let (entry, local) = listener.destination();
-                    self.admit(client, entry, local);
+                    self.admit(socket, client, entry, local);
                     continue;
                 }
                 Accepted::Gone => {}

@@ -29,11 +29,15 @@ pub enum CloseReason {
     Resources,
     /// Ended by command, or because the data plane stopped.
     Killed,
+    /// The client is not one of `trusted_proxies`.
+    Untrusted,
+    /// The client's PROXY header was malformed, or not there in time.
+    ProxyHeader,
 }
 
 impl CloseReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 14] = [
         CloseReason::Completed,
         CloseReason::ClientReset,
         CloseReason::ServerReset,
@@ -46,6 +50,8 @@ impl CloseReason {
         CloseReason::NoBackend,
         CloseReason::Resources,
         CloseReason::Killed,
+        CloseReason::Untrusted,
+        CloseReason::ProxyHeader,
     ];
 
     /// The stable name: metric label and access record.
@@ -63,6 +69,8 @@ impl CloseReason {
             CloseReason::NoBackend => "no_backend",
             CloseReason::Resources => "resources",
             CloseReason::Killed => "killed",
+            CloseReason::Untrusted => "untrusted",
+            CloseReason::ProxyHeader => "proxy_header",
         }
     }
 }

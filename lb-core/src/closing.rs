@@ -83,9 +83,9 @@ impl Worker {
             *left = left.saturating_sub(1);
             room -= 1;
             match accepted {
-                Accepted::Client(client) => {
+                Accepted::Client(socket, client) => {
                     let (entry, local) = listener.destination();
-                    self.admit(client, entry, local);
+                    self.admit(socket, client, entry, local);
                     continue;
                 }
                 Accepted::Gone => {}

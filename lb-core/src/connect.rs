@@ -3,14 +3,15 @@
 //! Owns the attempts of one connection; the event loop owns the sockets and the time.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::backend::{Backend, BackendGuard};
+use crate::connection::Client;
 use crate::counters::WorkerId;
+use crate::relay::End;
 use crate::service::ServiceGuard;
 use crate::socket;
 use crate::wheel::Tick;
@@ -39,10 +40,11 @@ pub(crate) struct Attempt {
     pub(crate) exhausted: Option<Errno>,
 }
 
-/// A socket that is connecting.
-pub(crate) struct Connecting {
-    pub(crate) socket: OwnedFd,
+/// The backend that was chosen, and the socket towards it.
+#[derive(Debug)]
+pub(crate) struct Link {
     pub(crate) backend: BackendGuard,
+    pub(crate) end: End,
 }
 
 /// How a connect failed.
@@ -64,7 +66,12 @@ impl Attempt {
     }
 
     /// Begins to connect to the next candidate. Refusals that the kernel knows at once go on to the one after.
-    pub(crate) fn next(&mut self, service: &ServiceGuard, here: Here<'_>) -> Result<Connecting, CloseReason> {
+    pub(crate) fn next(
+        &mut self,
+        service: &ServiceGuard,
+        _client: &Client,
+        here: Here<'_>,
+    ) -> Result<Link, CloseReason> {
         loop {
             let backend = service.entry().pick(&self.tried).ok_or(self.last)?;
             if !self.tried.is_empty() {
@@ -75,7 +82,7 @@ impl Attempt {
             self.started = here.now;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
             match socket::connect(backend.backend().address(), service.settings().keepalive) {
-                Ok(socket) => return Ok(Connecting { socket, backend }),
+                Ok(socket) => return Ok(Link { backend, end: End::new(socket, Tick::at(here.now)) }),
                 Err(error) => self.failed(Failure::Error(error), &backend, service, here)?,
             }
         }

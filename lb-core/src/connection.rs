@@ -1,14 +1,26 @@
-//! One client's connection from accept to its end: which deadline it has, and how its sockets are closed. The rules
-//! are pure; the event loop applies them.
+//! One client's connection from accept to its end: its stages, which deadline each has, and how its sockets are closed.
+//! The rules are pure; the event loop applies them.
+//!
+//! ```text
+//!  accepted ──▶ Opening ──▶ Connecting ──▶ Relaying ──▶ closed
+//!               what the    the chosen     bytes both
+//!               client has  backend        ways
+//!               to say first
+//! ```
+//!
+//! Each stage has one deadline, and a reason with which the connection ends at it. Every stage but the first may be the
+//! first: a service that asks nothing of its clients begins with `Connecting`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::CloseReason;
 use crate::address::AddressGuard;
-use crate::backend::BackendGuard;
-use crate::connect::Attempt;
+use crate::connect::{Attempt, Link};
+use crate::opening::Opening;
 use crate::poll::Watch;
-use crate::relay::{Relay, Side};
+use crate::relay::copy::Plain;
+use crate::relay::{Delivered, End, Relay, Side};
 use crate::service::{ServiceGuard, Settings};
 use crate::socket::{self, Close};
 use crate::wheel::{Tick, Ticks};
@@ -16,14 +28,35 @@ use crate::wheel::{Tick, Ticks};
 /// A connect that takes longer has its client watched: one that goes away meanwhile gives its place free.
 const UNDECIDED: Duration = Duration::from_millis(30);
 
+/// Whom a connection is from and which address it came to. With a PROXY header: what that says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// The client has to say something before a backend is chosen.
+    Opening(Opening),
+    /// The backend's socket is connecting.
+    Connecting(Attempt),
+    /// Both sides are connected.
+    Relaying(Relay),
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) service: ServiceGuard,
     pub(crate) local: AddressGuard,
-    pub(crate) backend: BackendGuard,
-    /// While `attempt` is there, the backend's socket is still connecting and nothing is relayed.
-    pub(crate) relay: Relay,
-    pub(crate) attempt: Option<Attempt>,
+    pub(crate) client: Client,
+    pub(crate) client_end: End,
+    /// What was read from the client and not used in its opening: the first that the backend gets.
+    pub(crate) received: Vec<u8>,
+    /// From when a backend was chosen.
+    pub(crate) link: Option<Link>,
+    pub(crate) stage: Stage,
     /// Waits in the run queue.
     pub(crate) queued: bool,
     /// What the client's socket is watched for; `None` at first, see [`Connection::look_again`].
@@ -33,14 +66,19 @@ pub(crate) struct Connection {
 impl Connection {
     /// The next moment at which it ends if nothing happens before, and why it would.
     pub(crate) fn deadline(&self) -> (Tick, CloseReason) {
-        match &self.attempt {
-            Some(attempt) => (attempt.deadline, CloseReason::ConnectTimeout),
-            None => idle_deadline(&self.relay, self.service.settings()),
+        match (&self.stage, &self.link) {
+            (Stage::Opening(opening), _) => opening.deadline(),
+            (Stage::Relaying(relay), Some(link)) => {
+                idle_deadline(relay, &self.client_end, &link.end, self.service.settings())
+            }
+            (Stage::Connecting(attempt), _) => (attempt.deadline, CloseReason::ConnectTimeout),
+            (Stage::Relaying(_), None) => (self.client_end.touched, CloseReason::NoBackend),
         }
     }
 
-    /// When a connection that begins to connect at `now` is to be looked at: at its deadline, and before that once for
-    /// the sake of the client. Most backends answer sooner, and until then the client's socket costs no system call.
+    /// When a connection whose stage begins at `now` is to be looked at: at its deadline, and while it connects once
+    /// before that for the sake of the client. Most backends answer sooner, and until then the client's socket costs
+    /// no system call.
     pub(crate) fn look_again(&self, now: Tick) -> Tick {
         let deadline = self.deadline().0;
         match self.client_watch {
@@ -49,23 +87,54 @@ impl Connection {
         }
     }
 
-    /// Counts what was delivered since the flows had delivered `before`.
-    pub(crate) fn count_since(&self, before: (u64, u64)) {
-        let (up, down) = (self.relay.up.bytes - before.0, self.relay.down.bytes - before.1);
+    /// The backend took the connection.
+    pub(crate) fn begin_to_relay(&mut self, now: Tick) {
+        self.client_end.touched = now;
+        let early = std::mem::take(&mut self.received);
+        let early = (!early.is_empty()).then(|| early.into_boxed_slice());
+        self.stage = Stage::Relaying(Relay::Plain(Plain::with_early(early)));
+    }
+
+    /// The socket of this side, once there is one.
+    pub(crate) fn end_mut(&mut self, side: Side) -> Option<&mut End> {
+        match side {
+            Side::Client => Some(&mut self.client_end),
+            Side::Backend => self.link.as_mut().map(|link| &mut link.end),
+        }
+    }
+
+    /// Whether bytes wait for this side to take them.
+    pub(crate) fn owes(&self, side: Side) -> bool {
+        match &self.stage {
+            Stage::Relaying(relay) => relay.owes(side),
+            Stage::Opening(_) | Stage::Connecting(_) => false,
+        }
+    }
+
+    /// Counts what was delivered on top of `before`.
+    pub(crate) fn count(&self, before: Delivered, after: Delivered) {
+        let (up, down) = (after.up - before.up, after.down - before.down);
         self.service.counters().bytes_in.add(up);
         self.service.counters().bytes_out.add(down);
-        self.backend.counters().bytes_in.add(up);
-        self.backend.counters().bytes_out.add(down);
+        if let Some(link) = &self.link {
+            link.backend.counters().bytes_in.add(up);
+            link.backend.counters().bytes_out.add(down);
+        }
     }
 
     /// Takes down why it ends, then closes both sockets: who sees the end finds it counted.
     pub(crate) fn close(self, reason: CloseReason) {
         let linger = self.service.settings().linger;
-        let owed = [self.relay.owes(Side::Client), self.relay.owes(Side::Backend)];
+        let owed = [self.owes(Side::Client), self.owes(Side::Backend)];
         self.service.close(reason);
-        drop((self.backend, self.local));
-        let Relay { client, backend, .. } = self.relay;
-        for (side, end, owed) in [(Side::Client, client, owed[0]), (Side::Backend, backend, owed[1])] {
+        drop(self.local);
+        let backend = self.link.map(|Link { backend, end }| {
+            drop(backend);
+            end
+        });
+        let ends = [(Side::Client, Some(self.client_end), owed[0]), (Side::Backend, backend, owed[1])];
+        for (side, end, owed) in ends {
+            let Some(end) = end else { continue };
             let drained = || socket::unacknowledged(&end.socket) == Ok(0);
             let how = how_to_close(side, reason, linger, owed, drained);
             socket::close(end.socket, how);
@@ -75,17 +144,22 @@ impl Connection {
 
 /// Each side that the connection waits for has its own time; after a half-close the times for a closing connection
 /// hold.
-fn idle_deadline(relay: &Relay, settings: &Settings) -> (Tick, CloseReason) {
-    let half_closed = relay.client.eof || relay.backend.eof;
+fn idle_deadline(
+    relay: &Relay,
+    client_end: &End,
+    backend_end: &End,
+    settings: &Settings,
+) -> (Tick, CloseReason) {
+    let half_closed = client_end.eof || backend_end.eof;
     let client = match half_closed {
-        false => (relay.client.touched.after(settings.client), CloseReason::ClientTimeout),
-        true => (relay.client.touched.after(settings.client_fin), CloseReason::ClientFinTimeout),
+        false => (client_end.touched.after(settings.client), CloseReason::ClientTimeout),
+        true => (client_end.touched.after(settings.client_fin), CloseReason::ClientFinTimeout),
     };
     let server = match half_closed {
-        false => (relay.backend.touched.after(settings.server), CloseReason::ServerTimeout),
-        true => (relay.backend.touched.after(settings.server_fin), CloseReason::ServerFinTimeout),
+        false => (backend_end.touched.after(settings.server), CloseReason::ServerTimeout),
+        true => (backend_end.touched.after(settings.server_fin), CloseReason::ServerFinTimeout),
     };
-    match (relay.waits_for(Side::Client), relay.waits_for(Side::Backend)) {
+    match (relay.waits_for(Side::Client, client_end), relay.waits_for(Side::Backend, backend_end)) {
         (true, false) => client,
         (true, true) if client.0 < server.0 => client,
         _ => server,
@@ -121,7 +195,9 @@ fn how_to_close(
         | CloseReason::ConnectFailed
         | CloseReason::ConnectTimeout
         | CloseReason::NoBackend
-        | CloseReason::Resources => side == Side::Client,
+        | CloseReason::Resources
+        | CloseReason::Untrusted
+        | CloseReason::ProxyHeader => side == Side::Client,
         CloseReason::Killed => true,
     };
     if resets { Close::Reset } else { Close::Plain }
@@ -138,6 +214,8 @@ mod tests {
     fn settings() -> Settings {
         let ticks = |n: u64| Ticks::from(Duration::from_millis(10 * n));
         Settings {
+            accept_proxy: None,
+            send_proxy: None,
             connect: ticks(1000),
             client: ticks(100),
             server: ticks(200),
@@ -149,32 +227,32 @@ mod tests {
         }
     }
 
-    fn idle_relay() -> Relay {
-        let descriptor = || eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        Relay::new(descriptor(), descriptor(), Tick(0))
+    /// A client's and a backend's end.
+    fn idle_ends() -> [End; 2] {
+        [(); 2].map(|()| End::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap(), Tick(0)))
     }
 
-    fn deadline(relay: &Relay) -> (u64, CloseReason) {
-        let (tick, reason) = idle_deadline(relay, &settings());
+    fn deadline([client, backend]: &[End; 2]) -> (u64, CloseReason) {
+        let (tick, reason) = idle_deadline(&Relay::Plain(Plain::default()), client, backend, &settings());
         (tick.0 - 1, reason)
     }
 
     #[test]
     fn the_side_whose_time_runs_out_first_ends_an_idle_connection() {
-        let mut relay = idle_relay();
-        assert_eq!(deadline(&relay), (100, CloseReason::ClientTimeout));
-        relay.client.touched = Tick(150);
-        assert_eq!(deadline(&relay), (200, CloseReason::ServerTimeout));
+        let mut ends = idle_ends();
+        assert_eq!(deadline(&ends), (100, CloseReason::ClientTimeout));
+        ends[0].touched = Tick(150);
+        assert_eq!(deadline(&ends), (200, CloseReason::ServerTimeout));
     }
 
     #[test]
     fn after_a_half_close_the_other_side_has_its_fin_timeout() {
-        let mut relay = idle_relay();
-        relay.client.eof = true;
-        assert_eq!(deadline(&relay), (40, CloseReason::ServerFinTimeout));
-        let mut relay = idle_relay();
-        relay.backend.eof = true;
-        assert_eq!(deadline(&relay), (30, CloseReason::ClientFinTimeout));
+        let mut ends = idle_ends();
+        ends[0].eof = true;
+        assert_eq!(deadline(&ends), (40, CloseReason::ServerFinTimeout));
+        let mut ends = idle_ends();
+        ends[1].eof = true;
+        assert_eq!(deadline(&ends), (30, CloseReason::ClientFinTimeout));
     }
 
     fn how(side: Side, reason: CloseReason) -> Close {
@@ -190,9 +268,8 @@ mod tests {
                     (Close::Plain, Close::Plain)
                 }
                 ClientReset => (Close::Plain, Close::Reset),
-                ServerReset | ConnectFailed | ConnectTimeout | NoBackend | Resources => {
-                    (Close::Reset, Close::Plain)
-                }
+                ServerReset | ConnectFailed | ConnectTimeout | NoBackend | Resources | Untrusted
+                | ProxyHeader => (Close::Reset, Close::Plain),
                 Killed => (Close::Reset, Close::Reset),
             };
             assert_eq!((how(Side::Client, reason), how(Side::Backend, reason)), expected, "{reason}");

@@ -1,8 +1,13 @@
 //! A client's way from its accept to a backend that took the connection.
+//!
+//! ```text
+//! admit ─▶ begin_opening (opening.rs) ─▶ begin_to_connect ─▶ connect_decided ─▶ drive (worker.rs)
+//!                                              ▲                   │
+//!                                              └── connect_failed ─┘
+//! ```
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -10,52 +15,71 @@ use rustix::io::Errno;
 use crate::CloseReason;
 use crate::address::{AddressGuard, LocalAddress};
 use crate::connect::{Attempt, Failure, Here};
-use crate::connection::Connection;
+use crate::connection::{Client, Connection, Stage};
 use crate::poll::{Token, Watch};
-use crate::relay::{Relay, Side};
+use crate::proxy_protocol;
+use crate::relay::{End, Side};
 use crate::service::{ServiceEntry, ServiceGuard};
 use crate::slab::Key;
-use crate::socket::{self, Close};
+use crate::socket;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Takes a client in, which is counted in `open` already, and begins to connect it to a backend.
-    pub(crate) fn admit(&mut self, client: OwnedFd, entry: Arc<ServiceEntry>, local: Arc<LocalAddress>) {
+    /// Takes a client in, which is counted in `open` already, and begins with what it has to say, if anything.
+    pub(crate) fn admit(
+        &mut self,
+        socket: OwnedFd,
+        client: Client,
+        entry: Arc<ServiceEntry>,
+        local: Arc<LocalAddress>,
+    ) {
         self.counters().accepted.increment();
-        let local = AddressGuard::new(local);
         let service = ServiceGuard::new(entry, self.id);
-        let mut attempt = Attempt::new(self.now);
-        let connecting = match attempt.next(&service, self.here()) {
-            Ok(connecting) => connecting,
-            Err(reason) => {
-                self.shared.open.fetch_sub(1, Relaxed);
-                service.close(reason);
-                drop(local);
-                socket::close(client, Close::Reset);
-                return self.pause_if_exhausted(&attempt);
-            }
-        };
         // Without it the connection works; only a client that vanished is noticed later.
-        let _ = socket::keep_alive(&client, service.settings().keepalive);
-        let connection = Connection {
+        let _ = socket::keep_alive(&socket, service.settings().keepalive);
+        let key = self.connections.insert(Connection {
             service,
-            local,
-            backend: connecting.backend,
-            relay: Relay::new(client, connecting.socket, self.tick()),
-            attempt: Some(attempt),
+            local: AddressGuard::new(local),
+            client,
+            client_end: End::new(socket, self.tick()),
+            received: Vec::new(),
+            link: None,
+            stage: Stage::Connecting(Attempt::new(self.now)),
             queued: false,
             client_watch: None,
-        };
-        let look_again = connection.look_again(self.tick());
-        let key = self.connections.insert(connection);
-        self.wheel.set(key.index, look_again);
-        self.watch_backend(key);
+        });
+        self.begin_opening(key);
+    }
+
+    /// Nothing more is to be known of the client: chooses a backend and begins to connect to it.
+    pub(crate) fn begin_to_connect(&mut self, key: Key) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.stage = Stage::Connecting(Attempt::new(now));
+        self.connect_next(key);
+    }
+
+    /// Begins to connect to the next candidate; without one the connection ends.
+    fn connect_next(&mut self, key: Key) {
+        let tick = self.tick();
+        let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Stage::Connecting(attempt) = &mut connection.stage else { return };
+        match attempt.next(&connection.service, &connection.client, here) {
+            Ok(link) => {
+                connection.link = Some(link);
+                self.wheel.set(key.index, connection.look_again(tick));
+                self.watch_backend(key);
+            }
+            Err(reason) => self.give_up(key, reason),
+        }
     }
 
     fn watch_backend(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(link) = &connection.link else { return };
         let token = Token::End(key, Side::Backend);
-        if self.poll.add(&connection.relay.backend.socket, token, Watch::ReadsAndWrites).is_err() {
+        if self.poll.add(&link.end.socket, token, Watch::ReadsAndWrites).is_err() {
             self.close(key, CloseReason::Resources);
         }
     }
@@ -64,62 +88,61 @@ impl Worker {
     pub(crate) fn connect_decided(&mut self, key: Key, flags: EventFlags) {
         let tick = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(link) = &mut connection.link else { return };
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
-            let error = socket::outcome(&connection.relay.backend.socket).err().unwrap_or(Errno::CONNRESET);
+            let error = socket::outcome(&link.end.socket).err().unwrap_or(Errno::CONNRESET);
             self.connect_failed(key, Failure::Error(error));
         } else if flags.contains(EventFlags::OUT) {
-            connection.attempt = None;
-            connection.relay.begin(flags, tick);
+            link.end.connected(flags, tick);
+            if let Some(version) = connection.service.settings().send_proxy {
+                let Client { address, local } = connection.client;
+                let header = proxy_protocol::encode(version, address, local);
+                // A new socket takes it whole. If it does not, its connection broke, which is what it looks like.
+                if link.end.write(header.as_bytes(), tick) < header.as_bytes().len() {
+                    return self.connect_failed(key, Failure::Error(Errno::CONNRESET));
+                }
+            }
+            connection.begin_to_relay(tick);
             self.drive(key);
         }
     }
 
     /// The current candidate did not take the connection: on to the next.
     pub(crate) fn connect_failed(&mut self, key: Key, failure: Failure) {
-        let tick = self.tick();
         let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(attempt) = &mut connection.attempt else { return };
-        let next = attempt
-            .failed(failure, &connection.backend, &connection.service, here)
-            .and_then(|()| attempt.next(&connection.service, here));
-        match next {
-            Ok(connecting) => {
-                connection.backend = connecting.backend;
-                connection.relay.connect_to(connecting.socket, tick);
-                self.wheel.set(key.index, connection.look_again(tick));
-                self.watch_backend(key);
-            }
-            Err(reason) => {
-                let attempt = connection.attempt.take();
-                self.close(key, reason);
-                attempt.iter().for_each(|attempt| self.pause_if_exhausted(attempt));
-            }
+        let (Stage::Connecting(attempt), Some(link)) = (&mut connection.stage, &connection.link) else {
+            return;
+        };
+        match attempt.failed(failure, &link.backend, &connection.service, here) {
+            Ok(()) => self.connect_next(key),
+            Err(reason) => self.give_up(key, reason),
         }
     }
 
-    /// Lets further clients wait where this one could only be refused.
-    fn pause_if_exhausted(&mut self, attempt: &Attempt) {
-        if let Some(error) = attempt.exhausted {
+    /// No backend took the connection. Where this host ran out of something, further clients wait rather than be refused.
+    fn give_up(&mut self, key: Key, reason: CloseReason) {
+        let exhausted = self.connections.get_mut(key).and_then(|connection| match &connection.stage {
+            Stage::Connecting(attempt) => attempt.exhausted,
+            Stage::Opening(_) | Stage::Relaying(_) => None,
+        });
+        self.close(key, reason);
+        if let Some(error) = exhausted {
             self.starve(error);
         }
     }
 
-    /// Watches the client: for its end only while its backend is connecting, for bytes from when that is connected, and
-    /// whether it takes bytes from when it first did not; most never come to that.
-    pub(crate) fn watch_client(&mut self, key: Key) {
+    /// Watches the client for no less than `wanted`. What it is watched for is never taken back: each change costs a system
+    /// call, and what is not asked for is only taken down.
+    pub(crate) fn watch_client(&mut self, key: Key, wanted: Watch) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let wanted = match (&connection.attempt, connection.relay.owes(Side::Client)) {
-            (Some(_), _) => Watch::Gone,
-            (None, true) => Watch::ReadsAndWrites,
-            (None, false) => Watch::Reads,
-        };
-        let (socket, token) = (&connection.relay.client.socket, Token::End(key, Side::Client));
-        let changed = match (connection.client_watch, wanted) {
-            (None, _) => self.poll.add(socket, token, wanted),
-            (Some(Watch::Gone), Watch::Reads | Watch::ReadsAndWrites)
-            | (Some(Watch::Reads), Watch::ReadsAndWrites) => self.poll.watch(socket, token, wanted),
-            (Some(Watch::Gone | Watch::Reads | Watch::ReadsAndWrites), _) => return,
+        if connection.client_watch.is_some_and(|watched| watched >= wanted) {
+            return;
+        }
+        let (socket, token) = (&connection.client_end.socket, Token::End(key, Side::Client));
+        let changed = match connection.client_watch {
+            None => self.poll.add(socket, token, wanted),
+            Some(_) => self.poll.watch(socket, token, wanted),
         };
         connection.client_watch = Some(wanted);
         if changed.is_err() {

@@ -9,12 +9,12 @@
 //! of another thread. Per connection two lines are shared: the service's turn and the number of open connections.
 //!
 //! ```text
-//!  kernel ──accept──▶ listener ──pick──▶ attempt ──connect──▶ relay ──▶ end: reason, counters
-//!          (accept.rs)     (service.rs) (connect.rs)      (relay.rs)   (connection.rs)
+//!  kernel ──accept──▶ opening ──pick──▶ attempt ──connect──▶ relay ──▶ end: reason, counters
+//!       (accept.rs) (opening.rs) (service.rs) (connect.rs) (relay/)   (connection.rs)
 //! ```
 //!
-//! Pure parts: [`balance`], [`snapshot`], `plan`, `address`, `wheel`, `slab`, `gate`, the deadlines and closing rules of `connection`.
-//! Drivers: `worker` with `accept`, `closing` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
+//! Pure parts: [`balance`], [`snapshot`], `plan`, `address`, `wheel`, `slab`, `gate`, [`proxy_protocol`], the deadlines and closing rules of `connection`.
+//! Drivers: `worker` with `accept`, `closing`, `opening` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
 //! are in `socket`, all of the event queue's in `poll`, the time is read in `clock`. Orders reach a worker through a
 //! channel that it looks into when its eventfd says so.
 
@@ -32,9 +32,11 @@ mod establish;
 mod gate;
 mod limits;
 mod observer;
+mod opening;
 mod plan;
 mod plane;
 mod poll;
+pub mod proxy_protocol;
 mod relay;
 mod service;
 mod slab;

@@ -47,8 +47,8 @@ impl Token {
 const READS: EventFlags =
     EventFlags::ET.union(EventFlags::IN).union(EventFlags::RDHUP).union(EventFlags::PRI);
 
-/// What the loop wants to know of a relayed socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the loop wants to know of a relayed socket. Each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Watch {
     /// Only that the connection is gone, of which the kernel tells unasked.
     Gone,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use config::Name;
+use config::{Name, ProxyVersion};
+use ipnet::IpNet;
 
 use crate::backend::Backend;
 use crate::balance::Ring;
@@ -42,8 +43,12 @@ pub struct ServiceEntry {
 }
 
 /// What a connection's life depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
+    /// Every client begins with a PROXY header, and is one of these. `None`: no client does.
+    pub(crate) accept_proxy: Option<Vec<IpNet>>,
+    /// Every backend is sent one.
+    pub(crate) send_proxy: Option<ProxyVersion>,
     pub(crate) connect: Ticks,
     pub(crate) client: Ticks,
     pub(crate) server: Ticks,

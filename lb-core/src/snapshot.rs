@@ -85,6 +85,8 @@ fn compile_service(service: &Service, previous: &Snapshot) -> ServiceEntry {
 
 fn settings(service: &Service) -> Settings {
     Settings {
+        accept_proxy: service.accept_proxy.then(|| service.trusted_proxies.clone()),
+        send_proxy: service.send_proxy,
         connect: service.timeouts.connect.into(),
         client: service.timeouts.client.into(),
         server: service.timeouts.server.into(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::io::{Errno, Result};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind, ipproto,
-    listen, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
+    bind, getsockname, ipproto, listen, shutdown, socket_with, sockopt,
 };
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -64,9 +64,19 @@ fn stream(address: SocketAddr) -> Result<OwnedFd> {
     socket_with(family, SocketType::STREAM, FLAGS, Some(ipproto::TCP))
 }
 
-/// The next connection that waits at `listener`.
-pub(crate) fn accept(listener: impl AsFd) -> Result<OwnedFd> {
-    accept_with(listener, FLAGS)
+/// The next connection that waits at `listener`, and whom it is from.
+pub(crate) fn accept(listener: impl AsFd) -> Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = acceptfrom_with(listener, FLAGS)?;
+    Ok((socket, ip_address(peer)?))
+}
+
+/// The address that a client connected to.
+pub(crate) fn local_address(socket: impl AsFd) -> Result<SocketAddr> {
+    ip_address(Some(getsockname(socket)?))
+}
+
+fn ip_address(address: Option<SocketAddrAny>) -> Result<SocketAddr> {
+    address.ok_or(Errno::CONNABORTED)?.try_into()
 }
 
 /// Begins to connect. The socket becomes writable once it is decided; then [`outcome`] tells how.
@@ -145,8 +155,6 @@ pub(crate) fn finish(socket: impl AsFd) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::getsockname;
-
     use super::*;
 
     const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -194,7 +202,7 @@ mod tests {
         let accepted = loop {
             match accept(&listening) {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
-                other => break other.unwrap(),
+                other => break other.unwrap().0,
             }
         };
         assert_eq!((sockopt::tcp_nodelay(&accepted), sockopt::tcp_nodelay(&socket)), (Ok(true), Ok(true)));

@@ -36,7 +36,7 @@ impl Tick {
 }
 
 /// A timeout in whole ticks, rounded up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticks(u64);
 
 impl From<Duration> for Ticks {

@@ -17,11 +17,11 @@ use rustix::event::epoll::EventFlags;
 use crate::accept::Listener;
 use crate::clock::Clock;
 use crate::closing::Closing;
-use crate::connect::{Failure, Here};
-use crate::connection::Connection;
+use crate::connect::Failure;
+use crate::connection::{Connection, Stage};
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
 use crate::gate::{Capacity, Gate, Starvation};
-use crate::poll::{Events, Poll, Token, Wake};
+use crate::poll::{Events, Poll, Token, Wake, Watch};
 use crate::relay::{Buffers, Progress, Side};
 use crate::slab::{Key, Slab};
 use crate::snapshot::Snapshot;
@@ -84,7 +84,7 @@ pub(crate) struct Worker {
     pub(crate) wheel: Wheel,
     /// Connections that used up their budget.
     ready: VecDeque<Key>,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
     /// Since the start of the plane, as of this turn.
     pub(crate) now: Duration,
     stopping: bool,
@@ -154,10 +154,6 @@ impl Worker {
         Capacity { open: self.shared.open.load(Relaxed), limit: self.shared.limit }
     }
 
-    pub(crate) fn here(&self) -> Here<'_> {
-        Here { worker: self.id, now: self.now, observer: &*self.shared.observer }
-    }
-
     /// How long there is nothing to do but for events.
     fn patience(&self) -> Duration {
         if !self.ready.is_empty() {
@@ -179,26 +175,33 @@ impl Worker {
 
     fn handle_end(&mut self, key: Key, side: Side, flags: EventFlags) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match (&connection.attempt, side) {
-            (None, _) => {}
-            (Some(_), Side::Backend) => return self.connect_decided(key, flags),
+        match (&connection.stage, side) {
+            (Stage::Opening(_), Side::Client) => return self.go_on_opening(key, flags),
+            (Stage::Connecting(_), Side::Backend) => return self.connect_decided(key, flags),
             // A client that half-closed waits for an answer, one that reset its connection does not.
-            (Some(_), Side::Client) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
+            (Stage::Connecting(_), Side::Client) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
                 return self.close(key, CloseReason::ClientReset);
             }
-            (Some(_), Side::Client) => return,
+            (Stage::Opening(_) | Stage::Connecting(_) | Stage::Relaying(_), _) => {}
         }
-        connection.relay.end_mut(side).note(flags);
+        if let Some(end) = connection.end_mut(side) {
+            end.note(flags);
+        }
         self.drive(key);
     }
 
-    /// Moves a connection's bytes, and does what follows from it.
+    /// Moves the bytes of a connection that is relayed, and does what follows from it.
     pub(crate) fn drive(&mut self, key: Key) {
         let tick = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let before = (connection.relay.up.bytes, connection.relay.down.bytes);
-        let progress = connection.relay.drive(&mut self.buffers, tick);
-        connection.count_since(before);
+        let (Stage::Relaying(relay), Some(link)) = (&mut connection.stage, &mut connection.link) else {
+            return;
+        };
+        let before = relay.delivered();
+        let progress = relay.drive(&mut connection.client_end, &mut link.end, &mut self.buffers, tick);
+        let after = relay.delivered();
+        let client_watch = if relay.owes(Side::Client) { Watch::ReadsAndWrites } else { Watch::Reads };
+        connection.count(before, after);
         match progress {
             Progress::Completed => return self.close(key, CloseReason::Completed),
             Progress::Broken(Side::Client) => return self.close(key, CloseReason::ClientReset),
@@ -213,7 +216,7 @@ impl Worker {
         if deadline < self.wheel.due(key.index) {
             self.wheel.set(key.index, deadline);
         }
-        self.watch_client(key);
+        self.watch_client(key, client_watch);
     }
 
     /// Goes on with the connection that waits longest for its next turn.
@@ -233,13 +236,13 @@ impl Worker {
         let (deadline, reason) = connection.deadline();
         if tick < deadline {
             self.wheel.set(index, deadline);
-            if connection.attempt.is_some() {
-                self.watch_client(key);
-            }
-        } else if connection.attempt.is_some() {
-            self.connect_failed(key, Failure::TimedOut);
-        } else {
-            self.close(key, reason);
+            // Connecting takes longer than usual.
+            self.watch_client(key, Watch::Gone);
+            return;
+        }
+        match connection.stage {
+            Stage::Connecting(_) => self.connect_failed(key, Failure::TimedOut),
+            Stage::Opening(_) | Stage::Relaying(_) => self.close(key, reason),
         }
     }
 

@@ -1,0 +1,39 @@
+//! A worker's relay buffers: one in use, and spare ones for when it is put aside with what a slow reader did not take.
+
+/// Bytes moved by one read and write.
+pub(crate) const BUFFER: usize = 64 * 1024;
+/// Buffers kept for the next slow reader.
+const SPARE: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(super) current: Box<[u8]>,
+    pub(super) spare: Vec<Box<[u8]>>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Buffers { current: new_buffer(), spare: Vec::new() }
+    }
+
+    /// The buffer that whoever has the turn reads into and writes from. Nothing in it outlasts the turn.
+    pub(crate) fn current(&mut self) -> &mut [u8] {
+        &mut self.current
+    }
+
+    /// Puts the current buffer aside with what is in it.
+    pub(super) fn take(&mut self) -> Box<[u8]> {
+        let next = self.spare.pop().unwrap_or_else(new_buffer);
+        std::mem::replace(&mut self.current, next)
+    }
+
+    pub(super) fn give_back(&mut self, buffer: Box<[u8]>) {
+        if self.spare.len() < SPARE && buffer.len() == self.current.len() {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+fn new_buffer() -> Box<[u8]> {
+    vec![0; BUFFER].into_boxed_slice()
+}
