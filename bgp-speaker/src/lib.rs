@@ -5,6 +5,7 @@
 //! whose overflow is counted.
 
 mod announcer;
+pub mod bfd;
 mod connection;
 mod fsm;
 mod listener;

@@ -213,9 +213,8 @@ mod tests {
     use super::*;
 
     /// A packet as another implementation sends it: Up, 300 ms, 3×.
-    const UP: [u8; LENGTH] = [
-        0x20, 0xC0, 3, 24, 0, 0, 0, 7, 0, 0, 0, 9, 0, 4, 0x93, 0xE0, 0, 4, 0x93, 0xE0, 0, 0, 0xC3, 0x50,
-    ];
+    const UP: [u8; LENGTH] =
+        [0x20, 0xC0, 3, 24, 0, 0, 0, 7, 0, 0, 0, 9, 0, 4, 0x93, 0xE0, 0, 4, 0x93, 0xE0, 0, 0, 0xC3, 0x50];
 
     fn with(changes: &[(usize, u8)]) -> [u8; LENGTH] {
         let mut octets = UP;
@@ -269,7 +268,10 @@ mod tests {
             let refused = ControlPacket::decode(&UP[..length]);
             assert_eq!(refused, Err(Discard::Truncated), "{length} octets");
         }
-        assert!(ControlPacket::decode(&[&UP[..], &[0; 8]].concat()).is_ok(), "octets behind it are no matter");
+        assert!(
+            ControlPacket::decode(&[&UP[..], &[0; 8]].concat()).is_ok(),
+            "octets behind it are no matter"
+        );
     }
 
     #[test]

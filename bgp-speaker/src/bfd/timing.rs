@@ -140,7 +140,10 @@ mod tests {
         assert!(!negotiation.is_polling(), "the same Final once more ends nothing");
         negotiation.heard(false, true);
         assert!(negotiation.is_polling());
-        assert_eq!((negotiation.advertised(), negotiation.effective()), (intervals(700, 300), intervals(500, 300)));
+        assert_eq!(
+            (negotiation.advertised(), negotiation.effective()),
+            (intervals(700, 300), intervals(500, 300))
+        );
         negotiation.heard(true, true);
         assert_eq!(negotiation.effective(), intervals(700, 300));
     }

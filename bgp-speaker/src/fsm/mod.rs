@@ -22,6 +22,7 @@ use bytes::BytesMut;
 use config::{Asn, Family, HoldTime, RouterId};
 
 pub(crate) use peer::PeerFsm;
+pub(crate) use retry::Jitter;
 
 use crate::status::{CloseReason, Negotiated};
 use crate::wire::{Disposition, Frame, MessageKind, Notification, WireError};

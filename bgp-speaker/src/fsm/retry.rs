@@ -1,5 +1,6 @@
 //! When to try again: seeded jitter (RFC 4271 §10) and two capped back-offs.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// Between two attempts at once at least this part of `connect_retry`.
@@ -26,8 +27,14 @@ impl Jitter {
 
     /// 75 % to 100 % of `full`.
     pub(crate) fn shorten(&mut self, full: Duration) -> Duration {
-        let thousandths = 750 + (self.next() % 251) as u32;
-        full / 1000 * thousandths
+        self.thousandths(full, 750..=1000)
+    }
+
+    /// So many thousandths of `full`.
+    pub(crate) fn thousandths(&mut self, full: Duration, range: RangeInclusive<u32>) -> Duration {
+        let (least, most) = range.into_inner();
+        let choices = u64::from(most.saturating_sub(least)) + 1;
+        full / 1000 * (least + (self.next() % choices) as u32)
     }
 }
 
