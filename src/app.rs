@@ -4,24 +4,29 @@
 //! before it. `run` returns when the daemon has been stopped.
 #![allow(clippy::disallowed_methods, reason = "a driver: it stamps the start and measures ages")]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use bgp_speaker::{PeerStatus, Speaker};
 use config::Config;
 use lb_core::{DataPlane, PlaneOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::control::events::{ChainView, EventView, Origin};
 use crate::control::http::{self, Credentials};
 use crate::control::metrics::Latencies;
 use crate::control::socket::RuntimeSocket;
 use crate::control::view::{self, Status};
+use crate::events::EventId;
 use crate::logging::LevelHandle;
 use crate::reload::{Outcome, Reloader};
 use crate::shutdown;
+use crate::steer::Duty;
 use crate::steer::task::{self, Command, Inputs, TrafficObserver};
+use crate::steer::vips::Refused;
 use crate::vip::host::Host;
 
 /// How long the steering task may take to answer before it counts as hanging.
@@ -34,7 +39,7 @@ pub struct Unresponsive;
 
 /// The running daemon as others see it.
 pub struct Daemon {
-    started: Instant,
+    started: Origin,
     file: PathBuf,
     plane: Arc<DataPlane>,
     host: Host,
@@ -46,6 +51,7 @@ pub struct Daemon {
     /// What holds now, for readers that must not wait for a reload under way.
     config: RwLock<Arc<Config>>,
     reloads: RwLock<view::Reloads>,
+    newest_event: watch::Receiver<EventId>,
 }
 
 impl Daemon {
@@ -58,7 +64,7 @@ impl Daemon {
         };
         let view = tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().ok_or(Unresponsive)?;
         let about = view::About {
-            uptime: self.started.elapsed(),
+            uptime: self.started.monotonic.elapsed(),
             config_file: self.file.display().to_string(),
             reloads: self.reloads.read().unwrap_or_else(PoisonError::into_inner).clone(),
             stalest_turn: self.plane.stalest_turn(),
@@ -100,6 +106,44 @@ impl Daemon {
             reloads.last_error = Some(outcome.text.clone());
         }
         outcome
+    }
+
+    /// What is remembered of the events after one, oldest first.
+    pub async fn events(&self, after: EventId) -> Vec<EventView> {
+        let events = self.ask(|done| Command::Events { after, done }).await.unwrap_or_default();
+        events.iter().map(|event| EventView::new(event, self.started)).collect()
+    }
+
+    /// Waits until there is an event after this one, but no longer than `patience`.
+    pub async fn event_after(&self, after: EventId, patience: Duration) {
+        let mut newest = self.newest_event.clone();
+        let _ = tokio::time::timeout(patience, newest.wait_for(|newest| *newest > after)).await;
+    }
+
+    /// The chain of events behind the newest change of a VIP, backend, service or peer.
+    pub async fn why(&self, subject: &str) -> Option<ChainView> {
+        let subject = subject.to_owned();
+        let chain = self.ask(|done| Command::Why { subject, done }).await.flatten()?;
+        Some(ChainView::new(&chain, self.started))
+    }
+
+    /// Begins to withdraw this host's VIPs in order; answers what is going to happen.
+    pub async fn drain(&self, why: &str) -> String {
+        let timeout = self.config().global.drain_timeout;
+        let (why, deadline) = (why.to_owned(), Instant::now() + timeout);
+        self.ask(|done| Command::Drain { duty: Duty::Drained, why, deadline, done }).await;
+        format!("draining: the VIPs of this host leave within {timeout:?}; `undrain` brings them back\n")
+    }
+
+    /// Ends a drain, wherever it is.
+    pub async fn undrain(&self, why: &str) -> Result<(), Refused> {
+        let why = why.to_owned();
+        self.ask(|done| Command::Undrain { why, done }).await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Stops holding back a VIP that came and went.
+    pub async fn release(&self, address: IpAddr) -> Result<(), Refused> {
+        self.ask(|done| Command::Release { address, done }).await.unwrap_or(Err(Refused::Stopping))
     }
 
     /// Waits for a reload under way and takes no further one.
@@ -167,11 +211,18 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         .as_ref()
         .map_or(u64::from(std::process::id()), |b| u64::from(u32::from(b.router_id.as_ipv4())));
     let admin = open_admin(&config).await?;
+    let (newest, newest_event) = watch::channel(EventId::NONE);
     let host = Host::new(Arc::clone(&plane), commands.clone());
-    let mut steering =
-        tokio::spawn(task::run(channels, Arc::clone(&plane), host.clone(), seed, Arc::clone(&latencies)));
+    let mut steering = tokio::spawn(task::run(
+        channels,
+        Arc::clone(&plane),
+        host.clone(),
+        seed,
+        Arc::clone(&latencies),
+        newest,
+    ));
     let daemon = Arc::new(Daemon {
-        started: Instant::now(),
+        started: Origin { monotonic: Instant::now(), wall: SystemTime::now() },
         file: file.clone(),
         plane,
         host: host.clone(),
@@ -182,6 +233,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         credentials: RwLock::default(),
         config: RwLock::new(Arc::new(config.clone())),
         reloads: RwLock::default(),
+        newest_event,
     });
     daemon.reloader.lock().await.start(&daemon, config).await?;
     let watching = tokio::spawn(daemon.host.clone().watch_addresses());

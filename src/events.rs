@@ -11,7 +11,7 @@ use std::time::Instant;
 const CAPACITY: usize = 4096;
 
 /// Identifies an event for the life of the process; later events have larger ids. 0 is no event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventId(pub u64);
 
 impl EventId {
@@ -41,6 +41,9 @@ pub enum EventKind {
     PeerDown,
     PeerNote,
     Draining,
+    Undrained,
+    Released,
+    TrafficEnded,
 }
 
 impl EventKind {
@@ -60,6 +63,9 @@ impl EventKind {
             EventKind::PeerDown => "peer_down",
             EventKind::PeerNote => "peer_note",
             EventKind::Draining => "draining",
+            EventKind::Undrained => "undrained",
+            EventKind::Released => "released",
+            EventKind::TrafficEnded => "traffic_ended",
         }
     }
 
@@ -79,7 +85,10 @@ impl EventKind {
             | EventKind::UpdateAcknowledged
             | EventKind::PeerUp
             | EventKind::PeerNote
-            | EventKind::Draining => false,
+            | EventKind::Draining
+            | EventKind::Undrained
+            | EventKind::Released
+            | EventKind::TrafficEnded => false,
         }
     }
 }
@@ -139,6 +148,17 @@ impl Journal {
     pub fn take_fresh(&mut self) -> Vec<Event> {
         let from = self.ring.len() - self.fresh.min(self.ring.len());
         self.fresh = 0;
+        self.ring.range(from..).cloned().collect()
+    }
+
+    /// All that is remembered, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Event> {
+        self.ring.iter()
+    }
+
+    /// What is remembered of the events after `id`, oldest first.
+    pub fn after(&self, id: EventId) -> Vec<Event> {
+        let from = self.ring.partition_point(|event| event.id <= id);
         self.ring.range(from..).cloned().collect()
     }
 

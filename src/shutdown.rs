@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Daemon;
+use crate::steer::Duty;
 use crate::steer::task::Command;
 
 /// Longest wait for the peers to take the closing NOTIFICATION.
@@ -87,7 +88,7 @@ async fn in_order(daemon: &Daemon) {
     let why = "planned stop (SIGTERM)".to_owned();
     // Routes first: a reload under way is waited for only then, and what it adds drains at once.
     daemon.host().hold_addresses();
-    daemon.ask(|done| Command::Drain { why, deadline, done }).await;
+    daemon.ask(|done| Command::Drain { duty: Duty::Stopping, why, deadline, done }).await;
     daemon.end_reloads().await;
     daemon.host().begin_stop().await;
     until(deadline + GRACE, async || vips_are(daemon, &["closed", "address_down"]).await).await;

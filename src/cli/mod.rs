@@ -5,10 +5,13 @@
 mod bgp;
 mod check;
 mod client;
+mod drain;
+mod events;
 mod generate;
 mod reload;
 mod run;
 mod status;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,6 +44,16 @@ enum Verb {
     Status(DaemonArguments),
     /// Show the BGP sessions of the running daemon.
     Bgp(DaemonArguments),
+    /// Show what happened, oldest first; with --follow whatever happens next.
+    Events(events::EventsArguments),
+    /// Tell the chain of events behind the newest change of a VIP, backend, service or peer.
+    Why(why::WhyArguments),
+    /// Take this host out: its VIPs are withdrawn in order, without a failed request.
+    Drain(drain::DrainArguments),
+    /// Put this host back after a drain.
+    Undrain(DaemonArguments),
+    /// Stop holding back a VIP that came and went too often.
+    Release(drain::ReleaseArguments),
     /// Apply the changed configuration file; a wrong one changes nothing.
     Reload(DaemonArguments),
     /// Print shell completions.
@@ -103,6 +116,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Demo => crate::demo::demo(),
         Verb::Status(arguments) => status::status(&arguments),
         Verb::Bgp(arguments) => bgp::bgp(&arguments),
+        Verb::Events(arguments) => events::events(&arguments),
+        Verb::Why(arguments) => why::why(&arguments),
+        Verb::Drain(arguments) => drain::drain(&arguments),
+        Verb::Undrain(arguments) => drain::undrain(&arguments),
+        Verb::Release(arguments) => drain::release(&arguments),
         Verb::Reload(arguments) => reload::reload(&arguments),
         Verb::Completions(arguments) => generate::completions(&arguments),
         Verb::Man => generate::man(),

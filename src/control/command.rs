@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{socket, text};
 use crate::app::Daemon;
+use crate::events::EventId;
 
 /// Who runs commands: the daemon, or what a test puts in its place.
 pub trait Commands: Send + Sync + 'static {
@@ -32,15 +33,23 @@ pub enum Reply {
     Quit,
 }
 
+/// The longest that `show events wait` waits for one.
+const LONG_POLL: Duration = Duration::from_secs(10);
+
 const COMMANDS: &[(&str, &str)] = &[
+    ("drain", "withdraw this host's VIPs in order, until `undrain`"),
     ("help", "list the commands"),
     ("prompt", "toggle the interactive mode"),
     ("quit", "close the connection"),
+    ("release vip <address>", "stop holding back a VIP that came and went"),
     ("reload [json]", "apply the changed configuration file; a wrong one changes nothing"),
     ("set timeout cli <seconds>", "how long an idle connection to this socket is kept"),
     ("show bgp [json]", "BGP sessions"),
+    ("show events [json] [after <id>] [wait]", "events; `wait`: until there is one, for 10 s at most"),
     ("show status [json]", "VIPs, services and backends"),
     ("show version", "the version"),
+    ("show why <VIP|SERVICE/BACKEND> [json]", "the chain of events behind its newest change"),
+    ("undrain", "serve again after `drain`"),
 ];
 
 impl Commands for Daemon {
@@ -76,10 +85,55 @@ async fn run(daemon: &Daemon, session: &mut Session, command: &str) -> Reply {
         },
         ["show", "bgp"] => text::bgp(&daemon.bgp()),
         ["show", "bgp", "json"] => json(&daemon.bgp()),
+        ["show", "events", options @ ..] => show_events(daemon, options).await,
+        ["show", "why", subject] => match daemon.why(subject).await {
+            Some(chain) => chain.text(),
+            None => format!("nothing about {subject} is remembered\n"),
+        },
+        ["show", "why", subject, "json"] => json(&daemon.why(subject).await),
+        ["drain"] => daemon.drain("drained by an operator").await,
+        ["undrain"] => said(daemon.undrain("by an operator").await, "this host serves again"),
+        ["release", "vip", address] => match address.parse() {
+            Ok(address) => said(daemon.release(address).await, "held back no longer"),
+            Err(_) => format!("Not an address: {address}.\n"),
+        },
         ["reload"] => daemon.reload().await.text,
         ["reload", "json"] => json(&daemon.reload().await),
         _ => help("Unknown command. Please enter one of the following commands only:"),
     })
+}
+
+fn said(result: Result<(), impl std::fmt::Display>, done: &str) -> String {
+    match result {
+        Ok(()) => format!("{done}\n"),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+/// `show events`: a line for each.
+async fn show_events(daemon: &Daemon, options: &[&str]) -> String {
+    let (mut after, mut as_json, mut wait) = (EventId::NONE, false, false);
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match (*option, options.as_slice().first().and_then(|id| id.parse().ok())) {
+            ("json", _) => as_json = true,
+            ("wait", _) => wait = true,
+            ("after", Some(id)) => {
+                after = EventId(id);
+                options.next();
+            }
+            _ => return "Usage: show events [json] [after <id>] [wait]\n".into(),
+        }
+    }
+    if wait {
+        daemon.event_after(after, LONG_POLL).await;
+    }
+    let mut out = String::new();
+    for event in daemon.events(after).await {
+        let line = if as_json { serde_json::to_string(&event).unwrap_or_default() } else { event.line() };
+        let _ = writeln!(out, "{line}");
+    }
+    out
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -8,20 +8,25 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use base64::Engine as _;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::events::EventView;
 use super::metrics;
 use super::socket::AcceptFailures;
 use crate::app::Daemon;
+use crate::events::EventId;
 use crate::steer::STALL_BOUND;
 
 /// What clients may take of us.
@@ -38,8 +43,17 @@ struct Limits {
 const LIMITS: Limits =
     Limits { connections: 128, header: Duration::from_secs(2), whole: Duration::from_secs(10) };
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Between signs of life on a stream of events, so that neither side keeps a dead connection.
+const STREAM_PULSE: Duration = Duration::from_secs(15);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What an answer consists of: a text, or events without end.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// An answer that has no end: its connection is not limited in time.
+#[derive(Debug, Clone, Copy)]
+struct Endless;
 
 /// Why `admin.listen` could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +125,7 @@ async fn serve_with<F>(
     limits: Limits,
     answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
 ) where
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let mut connections = Connections::default();
     let mut failures = AcceptFailures::of("admin.listen");
@@ -145,11 +159,17 @@ impl Connections {
 /// Answers one request. What the client sends after it is not read: it costs a connection each.
 async fn serve_connection<F>(stream: TcpStream, limits: Limits, answer: impl Fn(Request<Incoming>) -> F)
 where
-    F: Future<Output = Response<Full<Bytes>>>,
+    F: Future<Output = Response<Body>>,
 {
+    let is_endless = Arc::new(AtomicBool::new(false));
+    let endless = Arc::clone(&is_endless);
     let service = hyper::service::service_fn(move |request| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        let (answered, endless) = (answer(request), Arc::clone(&endless));
+        async move {
+            let answer = answered.await;
+            endless.store(answer.extensions().get::<Endless>().is_some(), Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -159,14 +179,17 @@ where
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     // A client that breaks off or speaks no HTTP is its own affair.
-    let _ = tokio::time::timeout(limits.whole, connection).await;
+    let mut connection = std::pin::pin!(connection);
+    if tokio::time::timeout(limits.whole, connection.as_mut()).await.is_err() && is_endless.load(Relaxed) {
+        let _ = connection.await;
+    }
 }
 
 async fn answer(
     request: &Request<Incoming>,
     credentials: Option<&Credentials>,
     daemon: &Arc<Daemon>,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
     }
@@ -191,15 +214,53 @@ async fn answer(
         "/api/v1/services" => view(daemon.status().await.map(|s| s.services)),
         "/api/v1/vips" => view(daemon.status().await.map(|s| s.vips)),
         "/api/v1/bgp/peers" => view(Ok(daemon.bgp())),
+        "/api/v1/events" => events(request, daemon).await,
         _ => reply(StatusCode::NOT_FOUND, TEXT, format!("nothing here; there is:\n{INDEX}")),
     }
 }
 
-const INDEX: &str =
-    "/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/services\n/api/v1/vips\n/api/v1/bgp/peers\n";
+const INDEX: &str = "/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/services\n/api/v1/vips\n/api/v1/bgp/peers\n/api/v1/events\n";
+
+/// `/api/v1/events`: what is remembered, with `after=ID` what came after it, with `follow=true` whatever comes as
+/// server-sent events; a browser that connects again says in `Last-Event-ID` what it has seen.
+async fn events(request: &Request<Incoming>, daemon: &Arc<Daemon>) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default();
+    let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    let seen = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+    let after = match seen.or(value("after")).map(str::parse) {
+        Some(Ok(id)) => EventId(id),
+        None => EventId::NONE,
+        Some(Err(_)) => return reply(StatusCode::BAD_REQUEST, TEXT, "after: the id of an event\n".into()),
+    };
+    match value("follow") {
+        Some("true") => follow(Arc::clone(daemon), after),
+        None | Some("false") => view(Ok(daemon.events(after).await)),
+        Some(_) => reply(StatusCode::BAD_REQUEST, TEXT, "follow: true or false\n".into()),
+    }
+}
+
+/// Events as they come. Asked for only when the client has taken those before: who reads slowly is told of what is still
+/// remembered by then.
+fn follow(daemon: Arc<Daemon>, after: EventId) -> Response<Body> {
+    let chunks = stream::unfold((daemon, after), |(daemon, after)| async move {
+        daemon.event_after(after, STREAM_PULSE).await;
+        let fresh = daemon.events(after).await;
+        let after = fresh.last().map_or(after, |event| EventId(event.id));
+        let text: String = fresh.iter().map(EventView::server_sent).collect();
+        // A comment is the sign of life.
+        let text = if text.is_empty() { ":\n\n".to_owned() } else { text };
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), (daemon, after)))
+    });
+    let mut response = Response::new(StreamBody::new(chunks).boxed_unsync());
+    let kind = hyper::header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(Endless);
+    response
+}
 
 /// Alive: the steering task answers in time and the data plane turns.
-async fn healthz(daemon: &Arc<Daemon>) -> Response<Full<Bytes>> {
+async fn healthz(daemon: &Arc<Daemon>) -> Response<Body> {
     match daemon.status().await {
         Ok(status) if status.plane.stalest_turn_seconds > STALL_BOUND.as_secs_f64() => {
             reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "a data-plane thread hangs: restart\n".into())
@@ -209,7 +270,7 @@ async fn healthz(daemon: &Arc<Daemon>) -> Response<Full<Bytes>> {
     }
 }
 
-async fn readyz(daemon: &Arc<Daemon>) -> Response<Full<Bytes>> {
+async fn readyz(daemon: &Arc<Daemon>) -> Response<Body> {
     match daemon.status().await {
         Ok(status) if status.ready => reply(StatusCode::OK, TEXT, "ready\n".into()),
         Ok(status) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, status.not_ready.join("\n") + "\n"),
@@ -217,7 +278,7 @@ async fn readyz(daemon: &Arc<Daemon>) -> Response<Full<Bytes>> {
     }
 }
 
-fn view<T: serde::Serialize>(value: Result<T, crate::app::Unresponsive>) -> Response<Full<Bytes>> {
+fn view<T: serde::Serialize>(value: Result<T, crate::app::Unresponsive>) -> Response<Body> {
     let body =
         value.map_err(|e| e.to_string()).and_then(|v| serde_json::to_string(&v).map_err(|e| e.to_string()));
     match body {
@@ -226,8 +287,8 @@ fn view<T: serde::Serialize>(value: Result<T, crate::app::Unresponsive>) -> Resp
     }
 }
 
-fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response

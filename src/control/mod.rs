@@ -5,6 +5,7 @@
 //! steering task for a copy, writing sends it a command.
 
 pub mod command;
+pub mod events;
 pub mod http;
 pub mod metrics;
 pub mod socket;

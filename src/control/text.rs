@@ -46,8 +46,9 @@ pub fn status(status: &Status) -> String {
 
 fn vips(vips: &[VipView]) -> String {
     let rows = vips.iter().map(|vip| {
+        let held_back = if vip.held_back_seconds.is_some() { ", held back" } else { "" };
         let announce = match vip.announce_in_seconds {
-            Some(seconds) => format!("{} (in {seconds:.1} s)", vip.announce),
+            Some(seconds) => format!("{} (in {seconds:.1} s{held_back})", vip.announce),
             None => vip.announce.to_owned(),
         };
         let meant = format!("{}/{}", vip.peers_holding, vip.peers_meant);

@@ -9,6 +9,7 @@ use config::{Backend, Config, Service, Vip};
 use lb_core::{BackendStats, Eligible, PlaneStats, ServiceStats};
 use serde::Serialize;
 
+use crate::steer::Duty;
 use crate::steer::view::{BackendStanding, SteerView, VipStanding};
 use crate::vip::life_cycle::Desire;
 
@@ -45,6 +46,8 @@ pub struct VipView {
     pub announce: &'static str,
     /// Healthy again, and announced in so many seconds.
     pub announce_in_seconds: Option<f64>,
+    /// How long it must be healthy, where that is longer than `announce_delay` because it came and went too often.
+    pub held_back_seconds: Option<f64>,
     /// Why it is where it is, in words.
     pub reason: String,
     /// Established peers that have acknowledged the route, and those it is meant for.
@@ -165,9 +168,9 @@ pub fn status(
         pid: std::process::id(),
         uptime_seconds: about.uptime.as_secs_f64(),
         config_file: about.config_file,
-        ready: not_ready.is_empty() && !steer.draining,
+        ready: not_ready.is_empty() && steer.duty == Duty::Serving,
         not_ready,
-        draining: steer.draining,
+        draining: steer.duty != Duty::Serving,
         services: config.services.iter().map(|s| service_view(s, steer, plane)).collect(),
         vips,
         bgp: BgpSummary { peers: peers.len(), established },
@@ -214,6 +217,7 @@ fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus])
         since_seconds: standing.map_or(0.0, |s| s.age.as_secs_f64()),
         announce: desire.as_str(),
         announce_in_seconds: standing.and_then(|s| s.announce_in).map(|d| d.as_secs_f64()),
+        held_back_seconds: standing.and_then(|s| s.held_back).map(|d| d.as_secs_f64()),
         reason: format!(
             "{}{}",
             standing.map_or("", |s| s.reason.as_str()),
@@ -240,6 +244,7 @@ fn leaving_view(address: IpAddr, standing: &VipStanding) -> VipView {
         since_seconds: standing.age.as_secs_f64(),
         announce: standing.desire.as_str(),
         announce_in_seconds: None,
+        held_back_seconds: None,
         reason: standing.reason.clone(),
         peers_holding: 0,
         peers_meant: 0,

@@ -1,6 +1,6 @@
 //! From what each VIP wants to be announced as to the routes themselves. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp_speaker::{Attributes, Route};
@@ -35,14 +35,26 @@ fn attributes(vip: &Vip, desire: Desire) -> Option<Attributes> {
             prepend: vip.degraded.prepend,
             ..normal
         }),
+        Desire::Draining => Some(Attributes {
+            med: vip.degraded.med,
+            local_pref: 0,
+            prepend: vip.degraded.prepend,
+            communities: with_graceful_shutdown(&normal.communities),
+            ..normal
+        }),
         // The worst that still attracts traffic: any other host wins (RFC 8326 for those who honour it).
-        Desire::LastResort => {
-            let mut communities = normal.communities;
-            communities.push(Community::GRACEFUL_SHUTDOWN);
-            communities.sort_unstable();
-            communities.dedup();
-            let prepend = vip.degraded.prepend;
-            Some(Attributes { med: u32::MAX, local_pref: 0, prepend, communities, ..normal })
-        }
+        Desire::LastResort => Some(Attributes {
+            med: u32::MAX,
+            local_pref: 0,
+            prepend: vip.degraded.prepend,
+            communities: with_graceful_shutdown(&normal.communities),
+            ..normal
+        }),
     }
+}
+
+/// Sorted and without repeats, as an attribute's communities are.
+fn with_graceful_shutdown(communities: &[Community]) -> Vec<Community> {
+    let all = communities.iter().copied().chain([Community::GRACEFUL_SHUTDOWN]);
+    all.collect::<BTreeSet<_>>().into_iter().collect()
 }

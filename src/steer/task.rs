@@ -13,13 +13,15 @@ use bgp_speaker::{PeerEvent, RouteSet, Speaker};
 use config::{BackendId, Config};
 use health::{Monitor, Report};
 use lb_core::{ConnectFailure, DataPlane, Observer};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::Steer;
 use super::view::SteerView;
+use super::vips::Refused;
+use super::why::{Chain, why};
+use super::{Duty, Steer};
 use crate::control::metrics::Latencies;
-use crate::events::Event;
+use crate::events::{Event, EventId};
 use crate::vip::host::Host;
 use crate::vip::life_cycle::Input;
 
@@ -37,11 +39,12 @@ pub enum Command {
         what: String,
         done: oneshot::Sender<()>,
     },
-    /// What the host has brought about for a life cycle.
+    /// What the host has brought about for a life cycle on its `turn`, or found out by itself.
     Vip {
         address: IpAddr,
+        turn: Option<u64>,
         input: Input,
-        why: &'static str,
+        why: String,
     },
     /// The host cannot do so yet.
     VipWaits {
@@ -49,9 +52,28 @@ pub enum Command {
         why: String,
     },
     Drain {
+        duty: Duty,
         why: String,
         deadline: Instant,
         done: oneshot::Sender<()>,
+    },
+    Undrain {
+        why: String,
+        done: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// A VIP that came and went is held back no longer.
+    Release {
+        address: IpAddr,
+        done: oneshot::Sender<Result<(), Refused>>,
+    },
+    /// The events after this one, oldest first.
+    Events {
+        after: EventId,
+        done: oneshot::Sender<Vec<Event>>,
+    },
+    Why {
+        subject: String,
+        done: oneshot::Sender<Option<Chain>>,
     },
     /// Another speaker, or none.
     Speaker(Option<Speaker>),
@@ -105,6 +127,7 @@ struct Task {
     host: Host,
     speaker: Option<Speaker>,
     routes: Arc<RouteSet>,
+    newest_event: watch::Sender<EventId>,
     latencies: Arc<Latencies>,
 }
 
@@ -115,6 +138,7 @@ pub async fn run(
     host: Host,
     seed: u64,
     latencies: Arc<Latencies>,
+    newest_event: watch::Sender<EventId>,
 ) {
     let (reports, mut reports_in) = mpsc::channel::<Report>(REPORTS);
     let now = Instant::now();
@@ -125,6 +149,7 @@ pub async fn run(
         host,
         speaker: None,
         routes: Arc::new(RouteSet::empty(now)),
+        newest_event,
         latencies,
     };
     let mut watch = tokio::time::interval(PLANE_WATCH);
@@ -170,12 +195,24 @@ impl Task {
                 self.carry_out();
                 let _ = done.send(());
             }
-            Command::Vip { address, input, why } => self.steer.vip(address, input, why, now),
+            Command::Vip { address, turn, input, why } => self.steer.vip(address, turn, input, &why, now),
             Command::VipWaits { address, why } => self.steer.vip_waits(address, why),
-            Command::Drain { why, deadline, done } => {
-                self.steer.drain(&why, deadline, now);
+            Command::Drain { duty, why, deadline, done } => {
+                self.steer.drain(duty, &why, deadline, now);
                 self.carry_out();
                 let _ = done.send(());
+            }
+            Command::Undrain { why, done } => {
+                let _ = done.send(self.steer.undrain(&why, now));
+            }
+            Command::Release { address, done } => {
+                let _ = done.send(self.steer.release(address, now));
+            }
+            Command::Events { after, done } => {
+                let _ = done.send(self.steer.journal().after(after));
+            }
+            Command::Why { subject, done } => {
+                let _ = done.send(why(self.steer.journal(), &subject));
             }
             Command::Speaker(speaker) => {
                 if let Some(speaker) = &speaker {
@@ -206,6 +243,9 @@ impl Task {
         }
         for event in &effects.events {
             log(event);
+        }
+        if let Some(newest) = effects.events.last() {
+            self.newest_event.send_replace(newest.id);
         }
     }
 }

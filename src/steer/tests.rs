@@ -8,7 +8,8 @@ use config::{BackendId, Config, Name};
 use health::{Epoch, Outcome, Report, Target, Verdict};
 use lb_core::Eligible;
 
-use super::{Effects, STALL_BOUND, Steer};
+use super::vips::Refused;
+use super::{Duty, Effects, STALL_BOUND, Steer};
 use crate::events::{EventId, EventKind};
 use crate::vip::life_cycle::{Desire, Input, Phase};
 
@@ -67,7 +68,7 @@ impl Bench {
     }
 
     fn vip(&mut self, input: Input) {
-        self.steer.vip(address(), input, "test", self.now);
+        self.steer.vip(address(), None, input, "test", self.now);
     }
 
     fn result(&mut self, backend: &str, verdict: Verdict) -> Effects {
@@ -204,8 +205,12 @@ fn a_vip_that_is_gone_from_the_file_is_withdrawn_at_once_and_forgotten_when_its_
     without.services[0].vips.clear();
     bench.steer.configure(Arc::new(without), "removed", bench.now);
     let effects = bench.steer.take_effects();
-    assert!(effects.desired.unwrap().routes.is_empty());
-    assert_eq!(effects.entered.last().map(|e| e.phase), Some(Phase::Withdrawn));
+    let routes = effects.desired.unwrap();
+    let route = routes.routes.values().next().unwrap();
+    assert!(route.attributes.communities.contains(&config::Community::GRACEFUL_SHUTDOWN));
+    assert_eq!(effects.entered.last().map(|e| e.phase), Some(Phase::Draining));
+    bench.vip(Input::TrafficShifted);
+    assert!(bench.steer.take_effects().desired.unwrap().routes.is_empty());
     for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed, Input::AddressGone] {
         bench.vip(input);
     }
@@ -221,7 +226,7 @@ fn a_vip_configured_again_while_it_leaves_comes_up_again() {
     without.services[0].vips.clear();
     bench.steer.configure(Arc::new(without), "removed", bench.now);
     bench.steer.configure(config, "added", bench.now);
-    assert_eq!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Init));
+    assert_eq!(bench.steer.take_effects().entered.last().map(|e| e.phase), Some(Phase::Announced));
 }
 
 #[test]
@@ -232,7 +237,9 @@ fn a_vip_configured_again_when_its_address_is_about_to_go_starts_anew_once_it_ha
     without.vips.clear();
     without.services[0].vips.clear();
     bench.steer.configure(Arc::new(without), "removed", bench.now);
-    for input in [Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed] {
+    let answers =
+        [Input::TrafficShifted, Input::WithdrawAcked, Input::TrafficEnded, Input::ConnectionsClosed];
+    for input in answers {
         bench.vip(input);
     }
     bench.steer.configure(config, "added", bench.now);
@@ -258,7 +265,9 @@ fn a_peer_that_repeats_itself_is_noted_once_a_minute() {
 #[test]
 fn a_drain_withdraws_and_no_good_news_brings_the_route_back() {
     let mut bench = Bench::announced(&configuration(""));
-    bench.steer.drain("stop", bench.now + Duration::from_secs(30), bench.now);
+    bench.steer.drain(Duty::Stopping, "stop", bench.now + Duration::from_secs(30), bench.now);
+    assert_eq!(bench.desire(), Desire::Draining);
+    bench.vip(Input::TrafficShifted);
     assert!(bench.steer.take_effects().desired.unwrap().routes.is_empty());
     bench.result("a", Verdict::Passed);
     assert!(bench.pass(Duration::from_secs(6)).desired.is_none());
@@ -290,4 +299,79 @@ fn short_but_not_all_lost_degrades_with_the_degraded_attributes() {
     let routes = bench.pass(Duration::from_secs(5)).desired.unwrap();
     let route = routes.routes.values().next().unwrap();
     assert_eq!((route.attributes.med, route.attributes.prepend, route.attributes.local_pref), (200, 1, 50));
+}
+
+#[test]
+fn an_undrained_host_serves_as_before_wherever_the_drain_was() {
+    let answers = [
+        Input::TrafficShifted,
+        Input::WithdrawAcked,
+        Input::TrafficEnded,
+        Input::ConnectionsClosed,
+        Input::AddressGone,
+    ];
+    for answered in 0..=answers.len() {
+        let mut bench = Bench::announced(&configuration(""));
+        bench.steer.drain(Duty::Drained, "test", bench.now + Duration::from_secs(30), bench.now);
+        answers.iter().take(answered).for_each(|answer| bench.vip(answer.clone()));
+        bench.steer.undrain("test", bench.now).unwrap();
+        for rest in answers.iter().skip(answered) {
+            bench.vip(rest.clone()); // late, or the end of what was under way
+        }
+        bench.vip(Input::AddressReady);
+        bench.vip(Input::ListenersReady);
+        for backend in ["a", "b"] {
+            bench.result(backend, Verdict::Passed);
+        }
+        bench.pass(Duration::from_secs(5));
+        assert_eq!(bench.desire(), Desire::Normal, "after {answered} answers");
+    }
+}
+
+#[test]
+fn a_stopping_daemon_cannot_be_undrained_and_a_serving_one_need_not_be() {
+    let mut bench = Bench::announced(&configuration(""));
+    assert_eq!(bench.steer.undrain("test", bench.now), Err(Refused::NotDrained));
+    bench.steer.drain(Duty::Stopping, "stop", bench.now, bench.now);
+    assert_eq!(bench.steer.undrain("test", bench.now), Err(Refused::Stopping));
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_phase_moves_nothing() {
+    let mut bench = Bench::announced(&configuration(""));
+    let later = bench.now + Duration::from_secs(30);
+    bench.steer.drain(Duty::Drained, "first", later, bench.now);
+    let first = bench.steer.take_effects().entered.last().copied().unwrap();
+    bench.steer.undrain("test", bench.now).unwrap();
+    bench.steer.drain(Duty::Drained, "second", later, bench.now);
+    bench.steer.vip(address(), Some(first.turn), Input::TrafficShifted, "late", bench.now);
+    assert_eq!(bench.desire(), Desire::Draining);
+    let second = bench.steer.take_effects().entered.last().copied().unwrap();
+    bench.steer.vip(address(), Some(second.turn), Input::TrafficShifted, "in time", bench.now);
+    assert_eq!(bench.desire(), Desire::Withdrawn);
+}
+
+#[test]
+fn what_becomes_of_the_traffic_of_a_withdrawn_vip_ends_its_chain() {
+    let mut bench = Bench::announced(&configuration(""));
+    bench.result("a", Verdict::Failed);
+    let effects = bench.result("b", Verdict::Failed);
+    let (entered, withdrawn) = (effects.entered.last().unwrap(), effects.events.last().unwrap().id);
+    let later = bench.now + Duration::from_secs(2);
+    bench.steer.vip(address(), Some(entered.turn), Input::TrafficEnded, "no new connection", later);
+    let events = bench.steer.take_effects().events;
+    assert_eq!((events[0].kind, events[0].cause), (EventKind::TrafficEnded, withdrawn));
+    let chain = super::why::why(bench.steer.journal(), VIP).unwrap();
+    assert_eq!(chain.events.last().map(|event| event.kind), Some(EventKind::TrafficEnded));
+    assert_eq!(chain.events.first().map(|event| event.kind), Some(EventKind::BackendDown));
+}
+
+#[test]
+fn an_announcement_earned_by_waiting_names_what_made_it_fit() {
+    let mut bench = Bench::start(&configuration(""));
+    bench.result("a", Verdict::Passed);
+    bench.result("b", Verdict::Passed);
+    let events = bench.pass(Duration::from_secs(5)).events;
+    assert_eq!(events[0].kind, EventKind::VipChanged);
+    assert_ne!(events[0].cause, EventId::NONE);
 }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use config::{BackendId, Name};
 use health::{Outcome, Verdict};
 
-use super::Steer;
+use super::{Duty, Steer};
 use crate::vip::life_cycle::Desire;
 
 /// Ages are relative to the moment the copy was made.
 #[derive(Debug, Clone)]
 pub struct SteerView {
-    pub draining: bool,
+    pub duty: Duty,
     /// Of the routes that are to be announced now.
     pub routes_version: u64,
     pub vips: BTreeMap<IpAddr, VipStanding>,
@@ -27,6 +27,8 @@ pub struct VipStanding {
     pub desire: Desire,
     pub age: Duration,
     pub announce_in: Option<Duration>,
+    /// How long the way up takes, where that is longer than `announce_delay` because it came and went.
+    pub held_back: Option<Duration>,
     pub reason: String,
 }
 
@@ -50,10 +52,11 @@ impl Steer {
         let age = |since: Instant| now.saturating_duration_since(since);
         let vips = self.vips.iter().map(|(address, vip)| {
             let standing = VipStanding {
-                phase: vip.life_cycle.phase().as_str(),
-                desire: vip.life_cycle.desire(),
-                age: age(vip.since),
-                announce_in: vip.life_cycle.waiting_until().map(|at| at.saturating_duration_since(now)),
+                phase: vip.life_cycle().phase().as_str(),
+                desire: vip.desire(),
+                age: age(vip.since()),
+                held_back: vip.life_cycle().held_back(),
+                announce_in: vip.life_cycle().waiting_until().map(|at| at.saturating_duration_since(now)),
                 reason: vip.reason(now),
             };
             (*address, standing)
@@ -69,7 +72,7 @@ impl Steer {
             (entry.target.id.clone(), standing)
         });
         SteerView {
-            draining: self.draining,
+            duty: self.duty,
             routes_version: self.routes.version,
             vips: vips.collect(),
             healthy: self.tallies.iter().map(|(name, tally)| (name.clone(), tally.healthy)).collect(),

@@ -22,10 +22,14 @@ use super::placement::{Placed, Placement};
 use crate::steer::Entered;
 use crate::steer::task::Command;
 
-/// No new connection for this long after a withdraw: the routers have moved the traffic.
+/// No new connection for so long, once the peers have the drained route: the routers have moved the traffic.
+const SHIFTED: Duration = Duration::from_millis(500);
+/// The same after a withdraw, beyond which whoever comes is refused.
 const QUIET: Duration = Duration::from_secs(1);
-/// The longest wait for that: clients on this very host may never move.
+/// The longest wait for either: clients on this very host may never move, nor those of the last host that announces.
 const QUIET_CAP: Duration = Duration::from_secs(10);
+/// The longest that is watched what becomes of the traffic of a VIP that its health has withdrawn.
+const WITHDRAWN_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a condition on the host is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Between attempts to bring about what does not work yet, and between looks at the addresses on the host.
@@ -55,11 +59,23 @@ struct State {
     closed: BTreeSet<IpAddr>,
     /// VIPs whose address was found on the host and not missed since.
     present: BTreeSet<IpAddr>,
+    /// VIPs that have been drained: their address is off the host on purpose.
+    down: BTreeSet<IpAddr>,
     /// The process ends: no address is put on the host any more.
     stopping: bool,
 }
 
 impl State {
+    /// A VIP that has been drained and is configured no more is as if it had never been.
+    fn forget_gone(&mut self) {
+        let vips = &self.vips;
+        let gone: Vec<IpAddr> = self.down.iter().copied().filter(|vip| !vips.contains_key(vip)).collect();
+        for vip in gone {
+            self.down.remove(&vip);
+            self.closed.remove(&vip);
+        }
+    }
+
     fn listening(&self) -> Vec<Service> {
         listening::merged(&self.services, &self.leaving, &self.closed)
     }
@@ -84,6 +100,7 @@ impl Installation {
         self.state.placement.keep(self.placed).await;
         self.state.services = self.services;
         self.state.vips = self.vips;
+        self.state.forget_gone();
         self.state.leaving = self.leaving;
         tokio::task::block_in_place(|| self.plane.commit(self.prepared))
     }
@@ -107,7 +124,7 @@ impl Host {
         let leaving = listening::on_other_addresses(&state.listening(), services, vips);
         let prepared = self.0.plane.prepare(&listening::merged(services, &leaving, &state.closed))?;
         let mut placed = Vec::new();
-        for vip in vips {
+        for vip in vips.iter().filter(|vip| !state.down.contains(&vip.address)).collect::<Vec<_>>() {
             match state.placement.place(vip).await {
                 Ok(new) => placed.extend(new),
                 Err(error) => {
@@ -132,31 +149,45 @@ impl Host {
     pub fn work_on(&self, entered: Entered, speaker: Option<Speaker>, version: u64) {
         let host = self.clone();
         tokio::spawn(async move {
-            let Entered { address, phase, deadline } = entered;
+            let Entered { address, phase, left, deadline, .. } = entered;
             match phase {
                 Phase::Init => {
                     if host.wait_for_address(address).await {
-                        host.answer(address, Input::AddressReady, "its address is on the host").await;
+                        host.answer(entered, Input::AddressReady, "its address is on the host").await;
                     }
                 }
                 Phase::AddressUp => {
                     host.open_listeners(address).await;
-                    host.answer(address, Input::ListenersReady, "its listeners accept").await;
+                    host.answer(entered, Input::ListenersReady, "its listeners accept").await;
+                }
+                Phase::Draining => {
+                    await_peers(speaker, version, deadline).await;
+                    let ended = host.watch_traffic(address, SHIFTED, deadline).await;
+                    host.answer(entered, Input::TrafficShifted, &ended).await;
                 }
                 Phase::Withdrawn => {
-                    await_withdraw(speaker, version, deadline).await;
-                    host.answer(address, Input::WithdrawAcked, "the peers have the withdraw").await;
-                    host.watch_traffic(address, deadline).await;
-                    host.answer(address, Input::TrafficEnded, "new connections have ended").await;
+                    await_peers(speaker, version, deadline).await;
+                    host.answer(entered, Input::WithdrawAcked, "the peers have the withdraw").await;
+                    let ended = host.watch_traffic(address, QUIET, deadline).await;
+                    host.answer(entered, Input::TrafficEnded, &ended).await;
                 }
                 Phase::Quiet => {
                     if host.stop_accepting(address, deadline).await {
-                        host.answer(address, Input::ConnectionsClosed, "no connection is left").await;
+                        host.answer(entered, Input::ConnectionsClosed, "no connection is left").await;
                     }
                 }
                 Phase::Closed => {
                     host.remove_address(address).await;
-                    host.answer(address, Input::AddressGone, "its address is off the host").await;
+                    host.answer(entered, Input::AddressGone, "its address is off the host").await;
+                }
+                // Withdrawn for its health: what became of the traffic ends the chain of events.
+                Phase::Listening
+                    if matches!(left, Phase::Announced | Phase::Degraded | Phase::LastResort) =>
+                {
+                    let patience = now() + WITHDRAWN_PATIENCE;
+                    await_peers(speaker, version, patience).await;
+                    let ended = host.watch_traffic(address, QUIET, patience).await;
+                    host.answer(entered, Input::TrafficEnded, &ended).await;
                 }
                 // Health moves these.
                 Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort => {}
@@ -165,9 +196,14 @@ impl Host {
         });
     }
 
-    async fn answer(&self, address: IpAddr, input: Input, why: &'static str) {
+    async fn answer(&self, to: Entered, input: Input, why: &str) {
+        let Entered { address, turn, .. } = to;
+        self.tell(Command::Vip { address, turn: Some(turn), input, why: why.to_owned() }).await;
+    }
+
+    async fn tell(&self, command: Command) {
         // The steering task is gone only when the process ends.
-        let _ = self.0.answers.send(Command::Vip { address, input, why }).await;
+        let _ = self.0.answers.send(command).await;
     }
 
     /// Looks after the addresses of the VIPs, whoever put them there: one that is gone withdraws its VIP, which then
@@ -186,7 +222,8 @@ impl Host {
                 lost
             };
             for address in lost {
-                self.answer(address, Input::AddressGone, "somebody took its address off the host").await;
+                let why = "somebody took its address off the host".to_owned();
+                self.tell(Command::Vip { address, turn: None, input: Input::AddressGone, why }).await;
             }
         }
     }
@@ -230,6 +267,7 @@ impl Host {
                 let Some(vip) = state.vips.get(&address).filter(|_| !state.stopping).cloned() else {
                     return false;
                 };
+                state.down.remove(&address);
                 let problem = match state.placement.place(&vip).await {
                     Ok(placed) => {
                         state.placement.keep(placed).await;
@@ -249,7 +287,7 @@ impl Host {
             if problem != said {
                 said.clone_from(&problem);
                 tracing::error!(vip = %address, "cannot serve the VIP: {problem}; trying again every second");
-                let _ = self.0.answers.send(Command::VipWaits { address, why: problem }).await;
+                self.tell(Command::VipWaits { address, why: problem }).await;
             }
         }
     }
@@ -275,9 +313,10 @@ impl Host {
         }
     }
 
-    async fn watch_traffic(&self, vip: IpAddr, deadline: Instant) {
+    /// Waits until no new connection has arrived for so long, and says in words what it saw.
+    async fn watch_traffic(&self, vip: IpAddr, quiet: Duration, deadline: Instant) -> String {
         let mut poll = tokio::time::interval(POLL);
-        let started = Instant::now();
+        let started = now();
         // Half of the time, at least, is for the connections that are there.
         let cap = started + QUIET_CAP.min(deadline.saturating_duration_since(started) / 2);
         let mut last = (self.0.plane.accepted_on(vip), started);
@@ -287,8 +326,12 @@ impl Host {
             if accepted != last.0 {
                 last = (accepted, now);
             }
-            if now >= last.1 + QUIET || now >= cap {
-                return;
+            let open = self.0.plane.active_on(vip);
+            if now >= last.1 + quiet {
+                return format!("no new connection for {quiet:?}, {open} still open");
+            }
+            if now >= cap {
+                return format!("new connections still arrive after {:.1?}, {open} open", now - started);
             }
         }
     }
@@ -328,19 +371,22 @@ impl Host {
         let mut state = self.0.state.lock().await;
         state.present.remove(&vip);
         state.placement.remove(vip).await;
-        if !state.vips.contains_key(&vip) {
-            state.closed.remove(&vip);
-        }
+        state.down.insert(vip);
+        state.forget_gone();
     }
 }
 
-/// Resolves once every peer has the withdraw, or the time to drain is over. The speaker tears down a session that does
-/// not acknowledge within its own bound, below the hold time: then the route is gone as well.
-async fn await_withdraw(speaker: Option<Speaker>, version: u64, deadline: Instant) {
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Resolves once every peer has the routes as of `version`, or the deadline is over. The speaker tears down a session
+/// that does not acknowledge within its own bound, below the hold time: then the route is gone as well.
+async fn await_peers(speaker: Option<Speaker>, version: u64, deadline: Instant) {
     if let Some(speaker) = speaker {
         let settled = speaker.settled(version, deadline).await;
         for peer in settled.late {
-            tracing::warn!(%peer, "has not acknowledged the withdraw");
+            tracing::warn!(%peer, "has not acknowledged the change of the route");
         }
     }
 }

@@ -4,10 +4,12 @@
 //!
 //! ```text
 //!  Init → AddressUp → Listening ⇄ Announced ⇄ Degraded ⇄ LastResort     health moves it between these four, any to any
-//!                         └───────────┴──────────┴───────────┘
-//!                                        │ Drain (from any phase so far)
-//!                                    Withdrawn → Quiet → Closed → AddressDown
-//!                                         └────────┴─ Undrain → Init
+//!                         │           └──────────┴───────────┘
+//!                         │                      │ Drain          ┌ Undrain: as it was before
+//!                         │ Drain, as from    Draining ───────────┘
+//!                         │ the two before       │ no new connection arrives, or health withdraws it
+//!                         └─────────────────▶ Withdrawn → Quiet → Closed → AddressDown
+//!                                                └──────────┴─ Undrain: from Init
 //! ```
 //!
 //! - Worse is immediate; better must be earned: a route is raised to a level only after the VIP was fit for that level
@@ -16,14 +18,19 @@
 //! - While a service is not checked yet (`Pending`), nothing is raised; what is announced stays, or gets worse if
 //!   another service is known to be short.
 //! - A stale health (`Stale`) withdraws under every policy: a checker that hangs proves nothing.
-//! - A drain withdraws at once and for good. The waits that follow are the driver's, and so are their caps.
+//! - A drain first makes the route the worst there is (`GRACEFUL_SHUTDOWN`, RFC 8326), so that the routers move the
+//!   traffic while they still have a way, and withdraws it when no new connection arrives. The waits are the driver's, and
+//!   so are their caps.
+//! - A VIP that comes and goes must stay fit for longer each time: see `governor`.
 //! - An address that vanishes while it is needed withdraws the route and starts again from `Init`.
 #![deny(clippy::disallowed_methods)]
 
 use std::time::{Duration, Instant};
 
-use config::{OnAllDown, OnShort, Vip};
+use config::{Flap, OnAllDown, OnShort, Vip};
 use health::VipHealth;
+
+use super::governor::Governor;
 
 /// Where a VIP is in its life, and what its driver is to bring about next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +44,9 @@ pub enum Phase {
     Announced,
     Degraded,
     LastResort,
+    /// Announced as the worst way there is: wait until the peers have that and no new connection arrives
+    /// ([`Input::TrafficShifted`]).
+    Draining,
     /// Draining: wait until the peers have the withdrawal ([`Input::WithdrawAcked`]), then until no new connection
     /// arrives ([`Input::TrafficEnded`]).
     Withdrawn,
@@ -57,6 +67,7 @@ impl Phase {
             Phase::Announced => "announced",
             Phase::Degraded => "degraded",
             Phase::LastResort => "last_resort",
+            Phase::Draining => "draining",
             Phase::Withdrawn => "withdrawn",
             Phase::Quiet => "quiet",
             Phase::Closed => "closed",
@@ -69,6 +80,8 @@ impl Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Desire {
     Withdrawn,
+    /// GRACEFUL_SHUTDOWN community, the VIP's `degraded` attributes.
+    Draining,
     /// GRACEFUL_SHUTDOWN community, worst MED.
     LastResort,
     /// The VIP's `degraded` attributes.
@@ -82,6 +95,7 @@ impl Desire {
     pub fn as_str(self) -> &'static str {
         match self {
             Desire::Withdrawn => "withdrawn",
+            Desire::Draining => "draining",
             Desire::LastResort => "last_resort",
             Desire::Degraded => "degraded",
             Desire::Normal => "normal",
@@ -101,6 +115,8 @@ pub enum Input {
     Drain,
     /// It is wanted again: unless its address is about to go, it comes up from the start.
     Undrain,
+    /// The peers have the drained route and no new connection arrives, or it was waited for long enough.
+    TrafficShifted,
     /// Every established peer's TCP has acknowledged the withdrawal, or it was waited for long enough.
     WithdrawAcked,
     /// No new connection has arrived for a while, or it was waited for long enough.
@@ -119,7 +135,11 @@ enum State {
     Init,
     AddressUp,
     Serving(Serving),
-    Withdrawn { acked: bool },
+    /// As it would be without the drain.
+    Draining(Serving),
+    Withdrawn {
+        acked: bool,
+    },
     Quiet,
     Closed,
     AddressDown,
@@ -139,6 +159,9 @@ pub struct LifeCycle {
     policy: Policy,
     health: VipHealth,
     state: State,
+    governor: Governor,
+    /// How long it must be fit for a better route: `announce_delay`, or longer for a VIP that comes and goes.
+    delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,12 +169,13 @@ struct Policy {
     on_short: OnShort,
     on_all_down: OnAllDown,
     announce_delay: Duration,
+    flap: Flap,
 }
 
 impl From<&Vip> for Policy {
     fn from(vip: &Vip) -> Self {
-        let Vip { on_short, on_all_down, announce_delay, .. } = *vip;
-        Policy { on_short, on_all_down, announce_delay }
+        let Vip { on_short, on_all_down, announce_delay, flap, .. } = *vip;
+        Policy { on_short, on_all_down, announce_delay, flap }
     }
 }
 
@@ -159,17 +183,26 @@ impl LifeCycle {
     /// In `Init`, with nothing known about its health.
     pub fn new(vip: &Vip) -> Self {
         let health = VipHealth::Pending { services: Vec::new(), short: Vec::new() };
-        LifeCycle { policy: vip.into(), health, state: State::Init }
+        let policy = Policy::from(vip);
+        LifeCycle {
+            policy,
+            health,
+            state: State::Init,
+            governor: Governor::default(),
+            delay: policy.announce_delay,
+        }
     }
 
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Init => Phase::Init,
             State::AddressUp => Phase::AddressUp,
-            State::Serving(Serving { desire: Desire::Withdrawn, .. }) => Phase::Listening,
+            // A drained route is none that health asks for: such a state is not made.
+            State::Serving(Serving { desire: Desire::Withdrawn | Desire::Draining, .. }) => Phase::Listening,
             State::Serving(Serving { desire: Desire::LastResort, .. }) => Phase::LastResort,
             State::Serving(Serving { desire: Desire::Degraded, .. }) => Phase::Degraded,
             State::Serving(Serving { desire: Desire::Normal, .. }) => Phase::Announced,
+            State::Draining(_) => Phase::Draining,
             State::Withdrawn { .. } => Phase::Withdrawn,
             State::Quiet => Phase::Quiet,
             State::Closed => Phase::Closed,
@@ -181,6 +214,7 @@ impl LifeCycle {
     pub fn desire(&self) -> Desire {
         match self.state {
             State::Serving(Serving { desire, .. }) => desire,
+            State::Draining(_) => Desire::Draining,
             State::Init
             | State::AddressUp
             | State::Withdrawn { .. }
@@ -194,7 +228,19 @@ impl LifeCycle {
     pub fn waiting_until(&self) -> Option<Instant> {
         let State::Serving(serving) = self.state else { return None };
         let better = LEVELS.into_iter().zip(serving.fit_since).filter(|(level, _)| *level > serving.desire);
-        better.filter_map(|(_, since)| Some(since? + self.policy.announce_delay)).min()
+        better.filter_map(|(_, since)| Some(since? + self.delay)).min()
+    }
+
+    /// How long the way up takes now, where that is longer than `announce_delay`: it came and went too often.
+    pub fn held_back(&self) -> Option<Duration> {
+        (self.delay > self.policy.announce_delay).then_some(self.delay)
+    }
+
+    /// It is held back no longer, whatever it did: an operator says so, or nobody else has the address.
+    pub fn release(&mut self, now: Instant) {
+        self.governor = Governor::default();
+        self.delay = self.policy.announce_delay;
+        self.judge(now);
     }
 
     /// When [`LifeCycle::handle_timeout`] has something to do.
@@ -209,6 +255,7 @@ impl LifeCycle {
     /// A reload's new policy for the same VIP.
     pub fn set_policy(&mut self, vip: &Vip, now: Instant) {
         self.policy = vip.into();
+        self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
         self.judge(now);
     }
 
@@ -222,9 +269,29 @@ impl LifeCycle {
 
     /// Moves the route to what health and policy allow: down at once, up when earned.
     fn judge(&mut self, now: Instant) {
-        if let State::Serving(serving) = &mut self.state {
-            let fit = fit_for(&self.health, &self.policy, serving.desire);
-            serving.move_to(fit, self.policy.announce_delay, now);
+        match &mut self.state {
+            State::Serving(serving) => {
+                let before = serving.desire;
+                let fit = fit_for(&self.health, &self.policy, before);
+                if fit < before {
+                    self.governor.lowered(&self.policy.flap, now);
+                    self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
+                }
+                serving.move_to(fit, self.delay, now);
+            }
+            State::Draining(serving) => {
+                let fit = fit_for(&self.health, &self.policy, serving.desire);
+                serving.move_to(fit, self.delay, now);
+                if serving.desire == Desire::Withdrawn {
+                    self.state = State::Withdrawn { acked: false };
+                }
+            }
+            State::Init
+            | State::AddressUp
+            | State::Withdrawn { .. }
+            | State::Quiet
+            | State::Closed
+            | State::AddressDown => {}
         }
     }
 }
@@ -232,102 +299,47 @@ impl LifeCycle {
 impl Serving {
     const UNANNOUNCED: Serving = Serving { desire: Desire::Withdrawn, fit_since: [None; LEVELS.len()] };
 
-    fn move_to(&mut self, fit: Desire, announce_delay: Duration, now: Instant) {
+    fn move_to(&mut self, fit: Desire, delay: Duration, now: Instant) {
         self.desire = self.desire.min(fit);
         for (level, since) in LEVELS.into_iter().zip(&mut self.fit_since) {
             *since = (level <= fit).then(|| since.unwrap_or(now));
-            if since.is_some_and(|since| since + announce_delay <= now) {
+            if since.is_some_and(|since| since + delay <= now) {
                 self.desire = self.desire.max(level);
             }
         }
     }
 }
 
-/// The order of things: every state with every input.
+/// The order of things: every state with every input. What is not named here comes out of turn and moves nothing.
 fn next(state: State, input: &Input) -> State {
     match (state, input) {
         (State::Init, Input::AddressReady) => State::AddressUp,
         (State::AddressUp, Input::ListenersReady) => State::Serving(Serving::UNANNOUNCED),
         (State::AddressUp | State::Serving(_), Input::AddressGone) => State::Init,
-        (State::Init | State::AddressUp | State::Serving(_), Input::Drain) => {
-            State::Withdrawn { acked: false }
+        // Whoever was sent here finds nothing any more: the way out need not be soft.
+        (State::Draining(_), Input::AddressGone) => State::Withdrawn { acked: false },
+        (State::Serving(serving), Input::Drain) if serving.desire > Desire::Withdrawn => {
+            State::Draining(serving)
         }
+        (State::Init | State::AddressUp | State::Serving(_), Input::Drain)
+        | (State::Draining(_), Input::TrafficShifted) => State::Withdrawn { acked: false },
+        (State::Draining(serving), Input::Undrain) => State::Serving(serving),
         (State::Withdrawn { .. }, Input::WithdrawAcked) => State::Withdrawn { acked: true },
         // Before that, whoever still has the route may yet send something.
         (State::Withdrawn { acked: true }, Input::TrafficEnded) => State::Quiet,
         (State::Quiet, Input::ConnectionsClosed) => State::Closed,
         (State::Closed, Input::AddressGone) => State::AddressDown,
         // The address may never have been there: from the start, which is quick when nothing is missing.
-        (State::Withdrawn { .. } | State::Quiet, Input::Undrain) => State::Init,
-
+        (State::Withdrawn { .. } | State::Quiet | State::AddressDown, Input::Undrain) => State::Init,
         (
-            State::Init,
-            Input::ListenersReady
-            | Input::Health(_)
-            | Input::WithdrawAcked
-            | Input::Undrain
-            | Input::TrafficEnded
-            | Input::ConnectionsClosed
-            | Input::AddressGone,
-        )
-        | (
-            State::AddressUp,
-            Input::AddressReady
-            | Input::Health(_)
-            | Input::WithdrawAcked
-            | Input::Undrain
-            | Input::TrafficEnded
-            | Input::ConnectionsClosed,
-        )
-        | (
-            State::Serving(_),
-            Input::AddressReady
-            | Input::ListenersReady
-            | Input::Health(_)
-            | Input::WithdrawAcked
-            | Input::Undrain
-            | Input::TrafficEnded
-            | Input::ConnectionsClosed,
-        )
-        | (
-            State::Withdrawn { .. },
+            state,
             Input::AddressReady
             | Input::ListenersReady
             | Input::Health(_)
             | Input::Drain
-            | Input::TrafficEnded
-            | Input::ConnectionsClosed
-            | Input::AddressGone,
-        )
-        | (
-            State::Quiet,
-            Input::AddressReady
-            | Input::ListenersReady
-            | Input::Health(_)
-            | Input::Drain
-            | Input::WithdrawAcked
-            | Input::TrafficEnded
-            | Input::AddressGone,
-        )
-        | (
-            State::Closed,
-            Input::AddressReady
-            | Input::ListenersReady
-            | Input::Health(_)
-            | Input::Drain
-            | Input::WithdrawAcked
             | Input::Undrain
-            | Input::TrafficEnded
-            | Input::ConnectionsClosed,
-        )
-        | (
-            State::AddressDown,
-            Input::AddressReady
-            | Input::ListenersReady
-            | Input::Health(_)
-            | Input::Drain
+            | Input::TrafficShifted
             | Input::WithdrawAcked
-            | Input::Undrain
             | Input::TrafficEnded
             | Input::ConnectionsClosed
             | Input::AddressGone,

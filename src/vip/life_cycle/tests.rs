@@ -1,4 +1,4 @@
-use config::{Announce, Degraded, Name, PeerSet};
+use config::Name;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,23 +11,25 @@ fn start() -> Instant {
 }
 
 fn vip(on_short: OnShort, on_all_down: OnAllDown) -> Vip {
-    Vip {
-        address: "10.84.13.100".parse().unwrap(),
-        interface: Some("lo".into()),
-        announce: Announce {
-            med: 100,
-            local_pref: 100,
-            prepend: 0,
-            communities: Vec::new(),
-            large_communities: Vec::new(),
-        },
-        degraded: Degraded { med: 200, local_pref: 50, prepend: 1 },
-        on_short,
-        on_all_down,
-        announce_delay: DELAY,
-        peers: PeerSet::All,
-    }
+    let text = r#"
+        [bgp]
+        router_id = "10.0.0.1"
+        [[vip]]
+        address = "10.84.13.100"
+        [[service]]
+        name = "contrail-api"
+        vip = "10.84.13.100"
+        ports = [8082]
+        [[service.backend]]
+        address = "10.84.14.1:8082"
+    "#;
+    let parsed = config::parse(text, "test").map_err(|problems| problems.render(false));
+    let mut config = parsed.unwrap().config;
+    Vip { on_short, on_all_down, announce_delay: DELAY, flap: NO_FLAP, ..config.vips.remove(0) }
 }
+
+/// Nothing is held back.
+const NO_FLAP: Flap = Flap { half_life: Duration::from_secs(60), max_delay: Duration::ZERO };
 
 fn services() -> Vec<Name> {
     vec![Name::new("contrail-api").unwrap()]
@@ -243,8 +245,10 @@ fn a_new_policy_takes_effect_at_once() {
 #[test]
 fn a_drain_goes_through_every_phase_in_order() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Draining, Desire::Draining));
     for (input, expected) in [
-        (Input::Drain, Phase::Withdrawn),
+        (Input::TrafficShifted, Phase::Withdrawn),
         (Input::WithdrawAcked, Phase::Withdrawn),
         (Input::TrafficEnded, Phase::Quiet),
         (Input::ConnectionsClosed, Phase::Closed),
@@ -258,8 +262,66 @@ fn a_drain_goes_through_every_phase_in_order() {
 #[test]
 fn traffic_cannot_end_before_the_peers_have_the_withdrawal() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
-    host.give([Input::Drain, Input::TrafficEnded]);
+    host.give([Input::Drain, Input::TrafficShifted, Input::TrafficEnded]);
     assert_eq!(host.vip.phase(), Phase::Withdrawn);
+}
+
+#[test]
+fn what_is_not_announced_is_drained_without_being_announced() {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Withdrawn, Desire::Withdrawn));
+}
+
+#[test]
+fn a_vip_wanted_again_before_its_withdrawal_is_announced_as_it_was() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain]);
+    host.wait(DELAY);
+    host.give([Input::Undrain, Input::TrafficShifted]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Announced, Desire::Normal));
+}
+
+#[test]
+fn health_that_withdraws_does_so_while_draining_too() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain]);
+    host.health(short());
+    assert_eq!(host.vip.desire(), Desire::Draining, "it is the worst route there is already");
+    host.health(all_down());
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Withdrawn, Desire::Withdrawn));
+}
+
+#[test]
+fn an_address_that_vanishes_ends_the_soft_part_of_a_drain() {
+    let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
+    host.give([Input::Drain, Input::AddressGone]);
+    assert_eq!(host.vip.phase(), Phase::Withdrawn);
+}
+
+#[test]
+fn a_vip_that_comes_and_goes_is_held_back_longer_each_time_until_it_is_released() {
+    let mut host = Host::announced(OnShort::Withdraw, OnAllDown::Withdraw);
+    let flap = Flap { half_life: Duration::from_secs(3600), max_delay: Duration::from_secs(60) };
+    host.vip.set_policy(&Vip { flap, ..vip(OnShort::Withdraw, OnAllDown::Withdraw) }, host.now);
+    let mut times = Vec::new();
+    for _ in 0..6 {
+        host.health(short());
+        assert_eq!(host.vip.desire(), Desire::Withdrawn, "down at once, always");
+        host.health(VipHealth::Healthy);
+        let since = host.now;
+        host.wait(host.vip.waiting_until().unwrap() - host.now);
+        assert_eq!(host.vip.desire(), Desire::Normal);
+        times.push((host.now - since).as_secs());
+    }
+    assert_eq!(times, [5, 9, 19, 39, 60, 60]);
+    host.health(short());
+    host.health(VipHealth::Healthy);
+    assert!(host.vip.held_back().is_some());
+    host.wait(DELAY);
+    assert_eq!(host.vip.desire(), Desire::Withdrawn);
+    host.vip.release(host.now);
+    assert_eq!((host.vip.desire(), host.vip.held_back()), (Desire::Normal, None));
 }
 
 #[test]
@@ -274,7 +336,13 @@ fn a_draining_vip_is_never_announced_again_however_healthy() {
 #[test]
 fn a_vip_wanted_again_comes_up_from_the_start_and_late_answers_do_not_take_it_down() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
-    host.give([Input::Drain, Input::WithdrawAcked, Input::TrafficEnded, Input::Undrain]);
+    host.give([
+        Input::Drain,
+        Input::TrafficShifted,
+        Input::WithdrawAcked,
+        Input::TrafficEnded,
+        Input::Undrain,
+    ]);
     assert_eq!(host.vip.phase(), Phase::Init);
     host.give([Input::AddressReady, Input::ListenersReady, Input::ConnectionsClosed]);
     host.wait(DELAY);
@@ -307,6 +375,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::ListenersReady),
         1 => Just(Input::Drain),
         1 => Just(Input::Undrain),
+        1 => Just(Input::TrafficShifted),
         1 => Just(Input::WithdrawAcked),
         1 => Just(Input::TrafficEnded),
         1 => Just(Input::ConnectionsClosed),
@@ -327,9 +396,10 @@ fn may_follow(from: Phase, to: Phase) -> bool {
     let serving = |phase| matches!(phase, Listening | Announced | Degraded | LastResort);
     match (from, to) {
         (Init, AddressUp) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
-        (AddressUp, Listening) => true,
-        (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet) || serving(from),
-        (from, Withdrawn) => matches!(from, Init | AddressUp) || serving(from),
+        (AddressUp, Listening) | (Announced | Degraded | LastResort, Draining) => true,
+        (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet | AddressDown) || serving(from),
+        (from, Withdrawn) => matches!(from, Init | AddressUp | Listening | Draining),
+        (Draining, to) => serving(to),
         (from, to) => serving(from) && serving(to),
     }
 }
@@ -339,6 +409,7 @@ struct Outside {
     address: bool,
     listeners: bool,
     draining: bool,
+    is_withdrawn: bool,
     /// Since when address, listeners and full health have been there together.
     whole_since: Option<Instant>,
     health: VipHealth,
@@ -347,31 +418,40 @@ struct Outside {
 impl Outside {
     fn note(&mut self, input: &Input, phase: Phase, now: Instant) {
         match input {
-            Input::AddressReady if !self.draining => self.address = true,
+            Input::AddressReady if phase == Phase::Init => self.address = true,
             Input::ListenersReady if phase == Phase::AddressUp => self.listeners = true,
+            Input::AddressGone if phase == Phase::Draining => self.is_withdrawn = true,
+            Input::TrafficShifted if phase == Phase::Draining => self.is_withdrawn = true,
             Input::AddressGone => (self.address, self.listeners) = (false, false),
+            Input::Drain if matches!(phase, Phase::Init | Phase::AddressUp | Phase::Listening) => {
+                (self.draining, self.is_withdrawn) = (true, true);
+            }
             Input::Drain => self.draining = true,
-            Input::Undrain if matches!(phase, Phase::Withdrawn | Phase::Quiet) => {
-                (self.draining, self.address, self.listeners) = (false, false, false);
+            Input::Undrain if phase == Phase::Draining => self.draining = false,
+            Input::Undrain if matches!(phase, Phase::Withdrawn | Phase::Quiet | Phase::AddressDown) => {
+                (self.draining, self.is_withdrawn) = (false, false);
+                (self.address, self.listeners) = (false, false);
             }
             Input::Health(health) => self.health = health.clone(),
             _ => {}
         }
-        let whole = self.address && self.listeners && !self.draining && self.health == VipHealth::Healthy;
+        let whole = self.address && self.listeners && !self.is_withdrawn && self.health == VipHealth::Healthy;
         self.whole_since = whole.then(|| self.whole_since.unwrap_or(now));
     }
 
     fn check(&self, before: Desire, after: &LifeCycle, now: Instant) -> Result<(), TestCaseError> {
         let desire = after.desire();
+        prop_assert!(!self.draining || desire <= Desire::Draining);
         if desire != Desire::Withdrawn {
-            prop_assert!(self.address && self.listeners && !self.draining);
+            prop_assert!(self.address && self.listeners && !self.is_withdrawn);
             prop_assert_ne!(&self.health, &stale());
         }
-        if desire > before {
+        if desire > before && before != Desire::Draining {
             prop_assert_ne!(&self.health, &pending());
             prop_assert_ne!(&self.health, &pending_and_short());
         }
-        if desire == Desire::Normal && before != Desire::Normal {
+        // Out of a drain it goes back to what it was.
+        if desire == Desire::Normal && before < Desire::Normal && before != Desire::Draining {
             prop_assert!(self.whole_since.is_some_and(|since| now - since >= DELAY));
         }
         Ok(())
@@ -388,7 +468,7 @@ proptest! {
     ) {
         let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
         let mut outside = Outside {
-            address: false, listeners: false, draining: false, whole_since: None, health: pending(),
+            address: false, listeners: false, draining: false, is_withdrawn: false, whole_since: None, health: pending(),
         };
         for (input, wait_ms) in steps {
             let (phase, desire) = (host.vip.phase(), host.vip.desire());
