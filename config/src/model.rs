@@ -477,6 +477,19 @@ pub struct HttpCheck {
     pub expect_body: Option<String>,
 }
 
+/// What a check of kind `http` asks that says nothing else.
+impl Default for HttpCheck {
+    fn default() -> Self {
+        HttpCheck {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            host: None,
+            expect_status: vec![(200, 399)],
+            expect_body: None,
+        }
+    }
+}
+
 /// Failed connects of live traffic count as failed checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passive {

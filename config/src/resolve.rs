@@ -137,12 +137,13 @@ fn resolve_service(service: RawService) -> Option<Service> {
 }
 
 fn resolve_check(check: RawCheck) -> Check {
-    let RawCheck { kind, interval, timeout, rise, fall, port, place: _ } = check;
+    let RawCheck { kind, interval, fast_interval, down_interval, timeout, rise, fall, port, place: _ } =
+        check;
     Check {
         kind,
         interval: interval.value,
-        fast_interval: None,
-        down_interval: None,
+        fast_interval,
+        down_interval,
         timeout: timeout.value,
         rise,
         fall,

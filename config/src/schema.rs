@@ -206,8 +206,8 @@ pub(crate) static CHECK: Section = Section {
     keys: &[
         built("kind"),
         built("interval"),
-        only("fast_interval", r#""""#),
-        only("down_interval", r#""""#),
+        built("fast_interval"),
+        built("down_interval"),
         built("timeout"),
         built("rise"),
         built("fall"),
@@ -217,8 +217,8 @@ pub(crate) static CHECK: Section = Section {
         built("method"),
         built("expect_status"),
         built("expect_body"),
-        only("send", r#""""#),
-        only("expect", r#""""#),
+        built("send"),
+        built("expect"),
     ],
 };
 

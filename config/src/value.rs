@@ -129,6 +129,30 @@ pub(crate) fn rate(value: &DeValue<'_>) -> Result<Option<Rate>, Refused> {
     text("so many a second or minute, such as \"100/s\" or \"600/m\"; \"0/s\" for no limit", read)(value)
 }
 
+/// The most bytes of a text that a check sends or expects.
+const BYTES: usize = 4096;
+
+/// What a check sends or expects: a text, or `hex:` and pairs of hexadecimal digits.
+pub(crate) fn bytes(value: &DeValue<'_>) -> Result<Vec<u8>, Refused> {
+    let read = |text: &str| {
+        let bytes = match text.strip_prefix("hex:") {
+            Some(digits) => parse_hex(digits)?,
+            None => text.as_bytes().to_vec(),
+        };
+        (bytes.len() <= BYTES).then_some(bytes)
+    };
+    text("a text of at most 4096 bytes, or such as \"hex:0d0a\"", read)(value)
+}
+
+fn parse_hex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(pair).collect()
+}
+
 /// One port, or a range of them.
 pub(crate) fn ports(value: &DeValue<'_>) -> Result<RangeInclusive<u16>, Refused> {
     const EXPECTED: &str = "a port of 1..65535, or a range in quotes such as \"9000-9010\"";

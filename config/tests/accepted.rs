@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::{
     AdminAuth, AttributeOverrides, BackendAddr, Balance, Bfd, CheckKind, ClientLimits, Community, Config,
     Family, Flap, HttpCheck, LargeCommunity, Loaded, LogFormat, LogLevel, Name, OnAllDown, OnDown, OnShort,
-    PeerSet, ProxyVersion, Rate, Role, SourceAddress, expand, load, parse,
+    PeerSet, ProxyVersion, Rate, Role, SendExpect, SourceAddress, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -166,7 +166,10 @@ fn a_service_without_a_vip_listens_where_it_says() {
     let local = &config.services[1];
     assert!(local.vips.is_empty());
     assert_eq!(local.listen, ["127.0.0.1:7000", "[::1]:7000"].map(|a| a.parse().expect("an address")));
-    assert_eq!(local.check.kind, CheckKind::None);
+    let step = |send: &str, expect: &str| SendExpect { send: send.into(), expect: expect.into() };
+    assert_eq!(local.check.kind, CheckKind::SendExpect(vec![step("", "+OK"), step("PING\r\n", "PONG")]));
+    assert_eq!(local.check.fast_interval, Some(Duration::from_millis(500)));
+    assert_eq!(local.check.down_interval, Some(Duration::from_secs(10)));
 }
 
 #[test]

@@ -284,6 +284,27 @@ fn a_link_bandwidth_is_a_whole_number_with_a_unit() {
 }
 
 #[test]
+fn a_dialog_pairs_what_is_sent_with_what_is_expected() {
+    let check = |check: &str| changed("{ kind = \"tcp\" }", &format!("{{ kind = {check} }}"));
+    let key = |key: &str| format!("service[0].check{key}");
+    assert_error(&check("\"send_expect\""), &key(""), "sends and expects nothing");
+    let uneven = "\"send_expect\", send = [\"a\", \"b\"], expect = \"c\"";
+    assert_error(&check(uneven), &key(".expect"), "`send` has 2 steps and `expect` 1");
+    let many = format!("\"send_expect\", send = [{}]", vec!["\"a\""; 17].join(", "));
+    assert_error(&check(&many), &key(".send"), "17 steps are too many");
+    assert_error(&check("\"agent\", send = [\"a\", \"b\"]"), &key(".send"), "sent one text");
+    assert_warning(&check("\"agent\", expect = \"up\""), &key(".expect"), "no effect");
+    assert_warning(&check("\"tcp\", send = \"PING\""), &key(".send"), "no effect");
+    for hex in ["0", "0x", "zz", "+1"] {
+        let text = check(&format!("\"agent\", send = \"hex:{hex}\""));
+        assert_error(&text, &key(".send"), "cannot be");
+    }
+    for check_ in ["\"send_expect\", expect = \"220\"", "\"agent\"", "\"tls\"", "\"https\", path = \"/x\""] {
+        assert_eq!(problems(&check(check_)).render(false), "");
+    }
+}
+
+#[test]
 fn too_many_ports_for_one_service_are_refused() {
     assert_eq!(problems(&changed("[80]", "[\"1001-2024\"]")).render(false), "");
     assert_error(&changed("[80]", "[\"1001-2025\"]"), "service[0].ports", "1025 listeners are too many");

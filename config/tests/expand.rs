@@ -8,7 +8,8 @@ use std::time::Duration;
 use config::{
     Announce, AttributeOverrides, Backend, BackendAddr, Balance, Bfd, Check, CheckKind, ClientLimits,
     Community, Config, Degraded, Flap, HoldTime, HttpCheck, LargeCommunity, Name, OnAllDown, OnDown, OnShort,
-    Passive, Peer, ProxyVersion, Rate, Role, Service, SourceAddress, Timeouts, Vip, Weight, expand, parse,
+    Passive, Peer, ProxyVersion, Rate, Role, SendExpect, Service, SourceAddress, Timeouts, Vip, Weight,
+    expand, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_set, vec};
@@ -35,15 +36,34 @@ fn http() -> impl Strategy<Value = CheckKind> {
     })
 }
 
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 1..20), "(hex:)?.{1,10}".prop_map(String::into_bytes)]
+}
+
+fn dialog() -> impl Strategy<Value = CheckKind> {
+    let (silent, talkative) = (Just(Vec::new()), bytes());
+    let step = prop_oneof![(bytes(), bytes()), (silent.clone(), bytes()), (talkative, silent)];
+    let step = step.prop_map(|(send, expect)| SendExpect { send, expect });
+    let agent = vec(any::<u8>(), 0..20).prop_map(|send| CheckKind::Agent { send });
+    prop_oneof![vec(step, 1..=16).prop_map(CheckKind::SendExpect), agent]
+}
+
 fn check() -> impl Strategy<Value = Check> {
-    let kind = prop_oneof![Just(CheckKind::None), Just(CheckKind::Tcp), http()];
+    let plain = select(vec![CheckKind::None, CheckKind::Tcp, CheckKind::Tls]);
+    let https = http().prop_map(|kind| match kind {
+        CheckKind::Http(http) => CheckKind::Https(http),
+        other => other,
+    });
+    let kind = prop_oneof![plain, http(), https, dialog()];
+    let interval = || millis(10..3_600_000);
+    let intervals = (interval(), option::of(interval()), option::of(interval()));
     let port = option::of(1u16..);
-    (kind, millis(10..3_600_000), millis(1..3_600_000), 1u8..=100, 1u8..=100, port).prop_map(
-        |(kind, interval, timeout, rise, fall, port)| Check {
+    (kind, intervals, millis(1..3_600_000), 1u8..=100, 1u8..=100, port).prop_map(
+        |(kind, (interval, fast_interval, down_interval), timeout, rise, fall, port)| Check {
             kind,
             interval,
-            fast_interval: None,
-            down_interval: None,
+            fast_interval,
+            down_interval,
             timeout,
             rise,
             fall,

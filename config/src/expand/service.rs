@@ -111,38 +111,64 @@ fn timeouts(out: &mut Text, timeouts: &Timeouts) {
 }
 
 fn check(out: &mut Text, check: &Check) {
+    let stock = HttpCheck::default();
     let (kind, http) = match &check.kind {
-        CheckKind::None => ("none", String::new()),
-        CheckKind::Tcp => ("tcp", String::new()),
-        CheckKind::Http(http) => ("http", http_keys(http)),
-        CheckKind::Https(http) => ("https", http_keys(http)),
-        CheckKind::Tls => ("tls", String::new()),
-        CheckKind::SendExpect(_) => ("send_expect", String::new()),
-        CheckKind::Agent { .. } => ("agent", String::new()),
+        CheckKind::None => ("none", &stock),
+        CheckKind::Tcp => ("tcp", &stock),
+        CheckKind::Http(http) => ("http", http),
+        CheckKind::Https(http) => ("https", http),
+        CheckKind::Tls => ("tls", &stock),
+        CheckKind::SendExpect(_) => ("send_expect", &stock),
+        CheckKind::Agent { .. } => ("agent", &stock),
     };
-    let (interval, timeout, port) = (time(check.interval), time(check.timeout), check.port.unwrap_or(0));
-    let Check { rise, fall, .. } = check;
-    out.key(
-        "check",
-        format_args!(
-            "{{ kind = \"{kind}\", interval = {interval}, timeout = {timeout}, rise = {rise}, fall = {fall}, port = {port}{http} }}"
-        ),
-    );
-}
-
-fn http_keys(http: &HttpCheck) -> String {
     let range = |&(first, last): &(u16, u16)| {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     let status = http.expect_status.iter().map(range).collect::<Vec<_>>().join(",");
-    format!(
-        ", path = {}, host = {}, method = {}, expect_status = {}, expect_body = {}",
-        quoted(&http.path),
-        or_empty(http.host.as_ref()),
-        quoted(&http.method),
-        quoted(status),
-        or_empty(http.expect_body.as_ref())
-    )
+    let (send, expect) = dialog(&check.kind);
+    let pairs = [
+        ("kind", quoted(kind)),
+        ("interval", time(check.interval)),
+        ("fast_interval", check.fast_interval.map_or_else(|| quoted(""), time)),
+        ("down_interval", check.down_interval.map_or_else(|| quoted(""), time)),
+        ("timeout", time(check.timeout)),
+        ("rise", check.rise.to_string()),
+        ("fall", check.fall.to_string()),
+        ("port", check.port.unwrap_or(0).to_string()),
+        ("path", quoted(&http.path)),
+        ("host", or_empty(http.host.as_ref())),
+        ("method", quoted(&http.method)),
+        ("expect_status", quoted(status)),
+        ("expect_body", or_empty(http.expect_body.as_ref())),
+        ("send", send),
+        ("expect", expect),
+    ];
+    out.inline("check", &pairs);
+}
+
+/// `send` and `expect`.
+fn dialog(kind: &CheckKind) -> (String, String) {
+    match kind {
+        CheckKind::SendExpect(steps) => (
+            list(steps.iter().map(|step| bytes(&step.send))),
+            list(steps.iter().map(|step| bytes(&step.expect))),
+        ),
+        CheckKind::Agent { send } => (bytes(send), quoted("")),
+        CheckKind::None | CheckKind::Tcp | CheckKind::Http(_) | CheckKind::Https(_) | CheckKind::Tls => {
+            (quoted(""), quoted(""))
+        }
+    }
+}
+
+/// As text where it is one that reads back as these bytes.
+fn bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with("hex:") => quoted(text),
+        _ => {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            quoted(format_args!("hex:{digits}"))
+        }
+    }
 }
 
 fn backend(out: &mut Text, backend: &Backend) {

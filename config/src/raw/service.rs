@@ -20,6 +20,7 @@ use crate::value::{
 
 mod backend;
 mod check;
+mod dialog;
 
 pub(crate) use self::backend::{RawBackend, default_name};
 pub(crate) use self::check::RawCheck;

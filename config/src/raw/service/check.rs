@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::dialog::Dialog;
 use crate::findings::{At, Finding, Place};
 use crate::model::{CheckKind, HttpCheck};
 use crate::raw::{HOUR, MILLISECOND};
@@ -15,6 +16,8 @@ use crate::value::{Refused, choice, duration, integer, or_empty, text};
 pub(crate) struct RawCheck {
     pub(crate) kind: CheckKind,
     pub(crate) interval: At<Duration>,
+    pub(crate) fast_interval: Option<Duration>,
+    pub(crate) down_interval: Option<Duration>,
     pub(crate) timeout: At<Duration>,
     pub(crate) rise: u8,
     pub(crate) fall: u8,
@@ -27,25 +30,32 @@ enum Kind {
     None,
     Tcp,
     Http,
+    Https,
+    Tls,
+    SendExpect,
+    Agent,
 }
 
 const KINDS: &[(&str, Option<Kind>)] = &[
     ("tcp", Some(Kind::Tcp)),
     ("http", Some(Kind::Http)),
+    ("https", Some(Kind::Https)),
+    ("tls", Some(Kind::Tls)),
+    ("send_expect", Some(Kind::SendExpect)),
+    ("agent", Some(Kind::Agent)),
     ("none", Some(Kind::None)),
-    ("https", None),
-    ("tls", None),
-    ("send_expect", None),
-    ("agent", None),
 ];
 
 impl RawCheck {
     pub(crate) fn read(mut check: Table<'_, '_>) -> Self {
         let two = Duration::from_secs(2);
+        let interval = duration(10 * MILLISECOND..=HOUR);
         let port = check.value("port", integer(0..=u16::MAX), 0).value;
         RawCheck {
             kind: read_kind(&mut check),
-            interval: check.value("interval", duration(10 * MILLISECOND..=HOUR), two),
+            interval: check.value("interval", &interval, two),
+            fast_interval: check.value("fast_interval", or_empty(&interval), None).value,
+            down_interval: check.value("down_interval", or_empty(&interval), None).value,
             timeout: check.value("timeout", duration(MILLISECOND..=HOUR), two),
             rise: check.value("rise", integer(1..=100), 2).value,
             fall: check.value("fall", integer(1..=100), 3).value,
@@ -57,28 +67,34 @@ impl RawCheck {
 
 fn read_kind(check: &mut Table<'_, '_>) -> CheckKind {
     let kind = check.value("kind", choice(KINDS), Kind::Tcp);
+    let stock = HttpCheck::default();
     let http = HttpCheck {
-        method: check.value("method", method, "GET".to_owned()).value,
-        path: check.value("path", path, "/".to_owned()).value,
+        method: check.value("method", method, stock.method.clone()).value,
+        path: check.value("path", path, stock.path.clone()).value,
         host: check.value("host", or_empty(host), None).value,
-        expect_status: check.value("expect_status", text(STATUS, parse_status), vec![(200, 399)]).value,
+        expect_status: check
+            .value("expect_status", text(STATUS, parse_status), stock.expect_status.clone())
+            .value,
         expect_body: check.value("expect_body", or_empty(body), None).value,
     };
-    let is_stock = http.method == "GET"
-        && http.path == "/"
-        && http.host.is_none()
-        && http.expect_status == [(200, 399)]
-        && http.expect_body.is_none();
-    if kind.value != Kind::Http && !is_stock {
+    let dialog = Dialog::read(check);
+    if !matches!(kind.value, Kind::SendExpect | Kind::Agent) {
+        dialog.warn_of_no_effect(check);
+    }
+    if !matches!(kind.value, Kind::Http | Kind::Https) && http != stock {
         let message =
             "method, path, host, expect_status and expect_body have no effect on this kind of check";
         let finding = Finding::warning(&check.place, message);
-        check.findings.push(finding.help("set kind = \"http\", or leave them out"));
+        check.findings.push(finding.help("set kind = \"http\" or \"https\", or leave them out"));
     }
     match kind.value {
         Kind::None => CheckKind::None,
         Kind::Tcp => CheckKind::Tcp,
         Kind::Http => CheckKind::Http(http),
+        Kind::Https => CheckKind::Https(http),
+        Kind::Tls => CheckKind::Tls,
+        Kind::SendExpect => CheckKind::SendExpect(dialog.into_steps(check)),
+        Kind::Agent => CheckKind::Agent { send: dialog.into_question(check) },
     }
 }
 
