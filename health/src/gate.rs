@@ -32,9 +32,13 @@ pub struct ServiceHealth<'a> {
 }
 
 impl<'a> ServiceHealth<'a> {
-    /// Counts `service` by the book. `usable`: whether a backend may take traffic at all (enabled, weight above 0).
+    /// Counts `service` by the book. `usable`: whether a backend may take traffic at all (enabled, weight above 0). One that
+    /// its agent keeps out of traffic counts no more than one that an operator does.
     pub fn tally(service: &'a Service, book: &Book, usable: impl Fn(&Backend) -> bool) -> Self {
-        let entries = service.backends.iter().filter(|b| usable(b)).map(|b| book.get(&service.backend_id(b)));
+        let usable = service.backends.iter().filter(|b| usable(b));
+        let entries = usable
+            .map(|b| book.get(&service.backend_id(b)))
+            .filter(|entry| entry.is_none_or(|e| e.agent.takes_traffic()));
         let (mut total, mut healthy, mut unchecked, mut stale) = (0, 0, 0, 0);
         for entry in entries {
             total += 1;

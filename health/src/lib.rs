@@ -2,11 +2,13 @@
 //!
 //! Data flow: [`Monitor`] (driver: one task per target) → [`Report`] on a bounded channel → [`Book`] (pure, single
 //! owner of every backend's health) → [`Transition`], and [`evaluate`] (pure) → [`VipHealth`]. Live traffic's failed
-//! connects reach the book through [`Book::connect_failed`].
+//! connects reach the book through [`Book::connect_failed`]; how often a target is checked goes back from the book to the
+//! monitor ([`Book::take_intervals`]).
 //!
 //! Only `monitor` and `probe` know tokio and hyper, own a clock or open a socket; everything else takes `now`. This
 //! crate knows nothing of routes, listeners or the data plane.
 
+mod agent;
 mod book;
 mod gate;
 mod monitor;
@@ -18,8 +20,9 @@ mod state;
 #[cfg(test)]
 mod testing;
 
+pub use agent::{Agent, AgentAdmin, Condition, Reply};
 pub use book::{Book, Entry, Transition};
 pub use gate::{Results, ServiceHealth, VipHealth, evaluate};
 pub use monitor::Monitor;
-pub use outcome::{Epoch, Outcome, Report, Target, Verdict};
+pub use outcome::{CheckStatus, Epoch, Outcome, Report, Target, Verdict};
 pub use state::Health;

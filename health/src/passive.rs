@@ -1,4 +1,4 @@
-//! Passive checks: failed connects of live traffic, counted per backend in a sliding window. Pure.
+//! Passive checks: failed connects and immediate resets of live traffic, counted per backend in a sliding window. Pure.
 #![deny(clippy::disallowed_methods)]
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use config::Passive;
 
 /// The newest failures of one backend: at most `failures` instants, none older than `window`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ConnectFailures {
+pub(crate) struct Failures {
     recent: VecDeque<Instant>,
 }
 
@@ -20,8 +20,8 @@ pub(crate) struct Burst {
     pub since: Instant,
 }
 
-impl ConnectFailures {
-    /// Takes in one failed connect; `Some` when it completes `failures` within `window`, and the count starts again.
+impl Failures {
+    /// Takes in one failure; `Some` when it completes `failures` within `window`, and the count starts again.
     pub fn record(&mut self, policy: &Passive, now: Instant) -> Option<Burst> {
         while self.recent.front().is_some_and(|&at| now.saturating_duration_since(at) > policy.window) {
             self.recent.pop_front();
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn three_failures_within_the_window_are_a_burst() {
-        let (mut failures, t) = (ConnectFailures::default(), crate::testing::start());
+        let (mut failures, t) = (Failures::default(), crate::testing::start());
         assert_eq!(failures.record(&POLICY, t), None);
         assert_eq!(failures.record(&POLICY, seconds(t, 4)), None);
         assert_eq!(failures.record(&POLICY, seconds(t, 10)), Some(Burst { failures: 3, since: t }));
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_window_slides() {
-        let (mut failures, t) = (ConnectFailures::default(), crate::testing::start());
+        let (mut failures, t) = (Failures::default(), crate::testing::start());
         assert_eq!(failures.record(&POLICY, t), None);
         assert_eq!(failures.record(&POLICY, seconds(t, 9)), None);
         assert_eq!(failures.record(&POLICY, seconds(t, 11)), None, "the first is older than the window");
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_the_number_of_failures() {
-        let (mut failures, t) = (ConnectFailures::default(), crate::testing::start());
+        let (mut failures, t) = (Failures::default(), crate::testing::start());
         for _ in 0..10_000 {
             failures.record(&POLICY, t);
             assert!(failures.recent.len() < 3);

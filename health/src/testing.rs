@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use config::{BackendId, Check, CheckKind, HttpCheck, Name, Service};
+use config::{BackendId, CheckKind, HttpCheck, Name, Service};
 
-use crate::outcome::Target;
+use crate::outcome::{CheckStatus, Target, Verdict};
 
 /// An instant to count from.
 #[allow(clippy::disallowed_methods, reason = "std offers no other way to make an Instant")]
@@ -38,8 +38,11 @@ pub(crate) fn service(backends: &[&str]) -> Service {
 /// The stock check of `kind` on `address`.
 pub(crate) fn target(backend: &str, address: SocketAddr, kind: CheckKind) -> Target {
     static STOCK: LazyLock<Service> = LazyLock::new(|| service(&["any"]));
-    let check = Check { kind, ..STOCK.check.clone() };
-    Target { id: id(backend), address, check, passive: STOCK.passive }
+    let mut target = Target::of(&STOCK, &STOCK.backends[0]);
+    target.id.backend = name(backend);
+    target.address = address.into();
+    target.check.kind = kind;
+    target
 }
 
 /// `GET /`, 200-399.
@@ -50,5 +53,14 @@ pub(crate) fn http() -> HttpCheck {
         host: None,
         expect_status: vec![(200, 399)],
         expect_body: None,
+    }
+}
+
+/// How a TCP check with this verdict ends.
+pub(crate) fn tcp_status(verdict: Verdict) -> CheckStatus {
+    match verdict {
+        Verdict::Passed => CheckStatus::Connected,
+        Verdict::Failed => CheckStatus::ConnectFailed,
+        Verdict::NotMade => CheckStatus::NotMade,
     }
 }

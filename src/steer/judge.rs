@@ -55,7 +55,7 @@ impl Steer {
         for service in &config.services {
             for backend in &service.backends {
                 let id = service.backend_id(backend);
-                let up = !backend.disabled && self.book.get(&id).is_some_and(|entry| entry.health().is_up());
+                let up = !backend.disabled && self.book.get(&id).is_some_and(health::Entry::takes_traffic);
                 let eligible = if up { Eligible::Yes } else { Eligible::No };
                 if self.told.get(&id) != Some(&eligible) {
                     self.told.insert(id.clone(), eligible);

@@ -40,6 +40,8 @@ pub const STALL_BOUND: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub struct Effects {
     pub eligible: Vec<(BackendId, Eligible)>,
+    /// How often these are to be checked from now on.
+    pub intervals: Vec<(BackendId, Duration)>,
     /// Set when the routes to announce have changed.
     pub desired: Option<Arc<RouteSet>>,
     /// VIPs that entered a phase, for the host to work towards the next.
@@ -152,9 +154,11 @@ impl Steer {
     }
 
     pub fn report(&mut self, report: &Report, now: Instant) {
-        let was_stale = self.book.get(&report.id).is_some_and(health::Entry::is_stale);
+        let before = self.book.get(&report.id).map(|entry| (entry.is_stale(), entry.agent));
         let transition = self.book.record(report);
-        self.take_transition(transition, was_stale, report.at.min(now));
+        let agent = self.book.get(&report.id).map(|entry| entry.agent);
+        let counts_anew = before.is_some_and(|(was_stale, said)| was_stale || Some(said) != agent);
+        self.take_transition(transition, counts_anew, report.at.min(now));
     }
 
     /// Live traffic could not reach a backend.
@@ -197,6 +201,7 @@ impl Steer {
     /// What is to be done since this was last called.
     pub fn take_effects(&mut self) -> Effects {
         self.effects.events = self.journal.take_fresh();
+        self.effects.intervals = self.book.take_intervals();
         std::mem::take(&mut self.effects)
     }
 
@@ -230,10 +235,5 @@ impl Steer {
 }
 
 fn targets(service: &Service) -> impl Iterator<Item = Target> + '_ {
-    service.backends.iter().filter(|b| !b.disabled).map(|backend| Target {
-        id: service.backend_id(backend),
-        address: backend.address.socket_addr(),
-        check: service.check.clone(),
-        passive: service.passive,
-    })
+    service.backends.iter().filter(|b| !b.disabled).map(|backend| Target::of(service, backend))
 }

@@ -24,6 +24,7 @@ use crate::control::metrics::Latencies;
 use crate::events::{Event, EventId};
 use crate::vip::host::Host;
 use crate::vip::life_cycle::Input;
+use crate::watchdog::Heart;
 
 /// How often the data plane's threads are looked at.
 const PLANE_WATCH: Duration = Duration::from_millis(500);
@@ -139,6 +140,7 @@ pub async fn run(
     seed: u64,
     latencies: Arc<Latencies>,
     newest_event: watch::Sender<EventId>,
+    heart: Heart,
 ) {
     let (reports, mut reports_in) = mpsc::channel::<Report>(REPORTS);
     let now = Instant::now();
@@ -155,6 +157,7 @@ pub async fn run(
     let mut watch = tokio::time::interval(PLANE_WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        heart.beat();
         let deadline = task.steer.poll_timeout();
         let timeout = async {
             match deadline {
@@ -229,6 +232,7 @@ impl Task {
     /// Traffic first, routes next, the host after them, words last.
     fn carry_out(&mut self) {
         let effects = self.steer.take_effects();
+        self.monitor.set_intervals(&effects.intervals);
         if !effects.eligible.is_empty() {
             self.plane.set_eligible(&effects.eligible);
         }

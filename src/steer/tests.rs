@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{BackendId, Config, Name};
-use health::{Epoch, Outcome, Report, Target, Verdict};
+use health::{CheckStatus, Epoch, Outcome, Report, Target, Verdict};
 use lb_core::Eligible;
 
 use super::vips::Refused;
@@ -74,7 +74,12 @@ impl Bench {
     fn result(&mut self, backend: &str, verdict: Verdict) -> Effects {
         let id = id(backend);
         let epoch = self.checks.iter().find(|(t, _)| t.id == id).map(|(_, e)| *e).unwrap();
-        let outcome = Outcome { verdict, detail: "test".into(), took: Duration::ZERO };
+        let status = match verdict {
+            Verdict::Passed => CheckStatus::Connected,
+            Verdict::Failed => CheckStatus::ConnectFailed,
+            Verdict::NotMade => CheckStatus::NotMade,
+        };
+        let outcome = Outcome::new(status, "test", Duration::ZERO);
         self.steer.report(&Report { id, epoch, outcome, at: self.now }, self.now);
         self.steer.take_effects()
     }
@@ -293,7 +298,7 @@ fn short_but_not_all_lost_degrades_with_the_degraded_attributes() {
     bench.result("b", Verdict::Passed);
     let disco = BackendId { service: Name::new("disco").unwrap(), backend: Name::new("d").unwrap() };
     let epoch = bench.checks.iter().find(|(t, _)| t.id == disco).unwrap().1;
-    let outcome = Outcome { verdict: Verdict::Failed, detail: "refused".into(), took: Duration::ZERO };
+    let outcome = Outcome::new(CheckStatus::ConnectFailed, "refused", Duration::ZERO);
     bench.steer.report(&Report { id: disco, epoch, outcome, at: bench.now }, bench.now);
     bench.steer.take_effects();
     let routes = bench.pass(Duration::from_secs(5)).desired.unwrap();

@@ -43,7 +43,7 @@ pub struct BackendStanding {
 
 impl BackendStanding {
     pub fn last_passed(&self) -> bool {
-        self.last.as_ref().is_some_and(|(outcome, _)| outcome.verdict == Verdict::Passed)
+        self.last.as_ref().is_some_and(|(outcome, _)| outcome.verdict() == Verdict::Passed)
     }
 }
 

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
-use config::Passive;
+use config::{BackendAddr, CheckKind, Passive};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{http, id, start, target};
+use crate::outcome::{Outcome, Verdict};
+use crate::testing::{http, id, start, target, tcp_status};
 
 const FRESH: Duration = Duration::from_secs(7); // 2 × interval 2 s + timeout 2 s + 1 s
 
@@ -47,7 +48,7 @@ impl Desk {
             Verdict::Failed => "connect to 10.84.14.1:8082: refused in 0.3 ms",
             Verdict::NotMade => "connect to 10.84.14.1:8082: not made, too many open files",
         };
-        let outcome = Outcome { verdict, detail: detail.into(), took: Duration::from_micros(300) };
+        let outcome = Outcome::new(tcp_status(verdict), detail, Duration::from_micros(300));
         self.book.record(&Report { id: id(backend), epoch, outcome, at: self.now })
     }
 
@@ -156,7 +157,7 @@ fn an_entry_whose_first_check_never_ends_goes_stale() {
 fn late_results_of_a_replaced_or_removed_target_are_ignored() {
     let mut desk = Desk::with(&[tcp("a"), tcp("b")]);
     let (old_a, old_b) = (desk.epochs[&id("a")], desk.epochs[&id("b")]);
-    let moved = Target { address: "10.84.14.9:8082".parse().unwrap(), ..tcp("a") };
+    let moved = Target { address: BackendAddr::Ip("10.84.14.9:8082".parse().unwrap()), ..tcp("a") };
     desk.reconcile(&[moved]);
     assert_eq!(desk.report_of("a", old_a, Verdict::Passed), None);
     assert_eq!(desk.report_of("b", old_b, Verdict::Passed), None);
@@ -220,7 +221,7 @@ fn failed_connects_of_live_traffic_lower_a_backend_and_its_check_raises_it() {
     assert_eq!((down.to, down.failing_since), (Health::Down, Some(failing_since)));
     assert_eq!(
         down.reason,
-        "3 failed connects of live traffic in 0.0 s, the last: connect to 10.84.14.1:8082: refused"
+        "3 failed connections of live traffic in 0.0 s, the last: connect to 10.84.14.1:8082: refused"
     );
     assert_eq!(desk.connect_failed("a"), None, "it is down already");
     assert_eq!(desk.report("a", Verdict::Passed), None);

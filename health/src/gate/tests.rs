@@ -4,7 +4,7 @@ use config::Weight;
 
 use super::*;
 use crate::outcome::{Epoch, Outcome, Report, Target, Verdict};
-use crate::testing::{name, start};
+use crate::testing::{name, start, tcp_status};
 
 /// A service in numbers: healthy of `total`, needing `min_healthy`.
 struct Given {
@@ -135,16 +135,7 @@ struct Desk {
 
 impl Desk {
     fn of(service: &Service) -> Self {
-        let targets: Vec<_> = service
-            .backends
-            .iter()
-            .map(|b| Target {
-                id: service.backend_id(b),
-                address: b.address.socket_addr(),
-                check: service.check.clone(),
-                passive: service.passive,
-            })
-            .collect();
+        let targets: Vec<_> = service.backends.iter().map(|b| Target::of(service, b)).collect();
         let (mut book, now) = (Book::new(), start());
         let running = book.reconcile(&targets, now);
         Desk { book, running, now }
@@ -152,7 +143,7 @@ impl Desk {
 
     fn report(&mut self, backend: &str, verdict: Verdict) {
         let (target, epoch) = self.running.iter().find(|(t, _)| t.id.backend.as_str() == backend).unwrap();
-        let outcome = Outcome { verdict, detail: "connect".into(), took: Duration::ZERO };
+        let outcome = Outcome::new(tcp_status(verdict), "connect", Duration::ZERO);
         self.book.record(&Report { id: target.id.clone(), epoch: *epoch, outcome, at: self.now });
     }
 

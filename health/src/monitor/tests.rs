@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use config::CheckKind;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -37,7 +37,7 @@ async fn every_target_is_checked_at_once_and_again_and_again() {
     let mut seen = std::collections::HashMap::<BackendId, u32>::new();
     while seen.len() < 2 || seen.values().any(|&n| n < 5) {
         let report = timeout(SOON, incoming.recv()).await.unwrap().unwrap();
-        assert_eq!(report.outcome.verdict, Verdict::Passed, "{}", report.outcome.detail);
+        assert_eq!(report.outcome.verdict(), Verdict::Passed, "{}", report.outcome.detail);
         *seen.entry(report.id).or_default() += 1;
     }
 }

@@ -1,51 +1,60 @@
-//! `kind = "http"`: one request on a connection of its own; status and, where asked for, a text in the body decide.
+//! `kind = "http"` and `"https"`: one request on a connection of its own; status and, where asked for, a text in the body
+//! decide.
 //!
-//! Bounds: at most [`MAX_HEAD`] octets and hyper's 100 lines of header, [`MAX_BODY`] octets of body, [`MAX_RAW`] octets in
-//! all, within the attempt's timeout. The body is read only if a text is expected in it, and only until the text is
-//! found.
+//! Bounds: at most [`MAX_HEAD`] octets and hyper's 100 lines of header, [`MAX_BODY`] octets of body, and the stream's bound
+//! for all of it, within the attempt's timeout. The body is read only if a text is expected in it, and only until the
+//! text is found.
 
 use std::pin::pin;
 
 use bytes::Bytes;
-use config::HttpCheck;
+use config::{Endpoint, HttpCheck};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout_at;
 
-use super::Attempt;
-use super::bounded::Bounded;
-use crate::outcome::{Outcome, Verdict};
+use super::Ending;
+use super::send_expect::find_end;
+use super::stream::Io;
+use crate::outcome::CheckStatus;
 
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 64 * 1024;
-/// Of everything that comes back: interim answers and the framing of chunks have no bound of their own.
-const MAX_RAW: usize = 1024 * 1024;
 
-pub(super) async fn attempt(attempt: Attempt, check: &HttpCheck) -> Outcome {
-    let tried = format!("{} {} from {}", check.method, check.path, attempt.address);
-    let request = match request(&attempt, check) {
-        Ok(request) => request,
-        Err(e) => return attempt.ended(Verdict::NotMade, format!("{tried}: not made, {e}")),
-    };
-    let stream = match attempt.connect().await {
-        Ok(stream) => stream,
-        Err(outcome) => return outcome,
-    };
-    let (verdict, came_back) =
-        match timeout_at(attempt.deadline(), exchange(Bounded::new(stream, MAX_RAW), request, check)).await {
-            Ok(Ok(came_back)) => (Verdict::Passed, came_back),
-            Ok(Err(came_back)) => (Verdict::Failed, came_back),
-            Err(_) => return attempt.timed_out(&format!("{tried}: connected, but no complete answer")),
-        };
-    attempt.ended(verdict, format!("{tried}: {came_back} ({})", attempt.took()))
+/// What is asked and what is expected.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    check: HttpCheck,
+    /// Its error in words, if it cannot be built.
+    request: Result<Request<Empty<Bytes>>, String>,
 }
 
-fn request(attempt: &Attempt, check: &HttpCheck) -> hyper::http::Result<Request<Empty<Bytes>>> {
-    let host = check.host.clone().unwrap_or_else(|| attempt.address.to_string());
+impl Exchange {
+    pub(super) fn new(check: &HttpCheck, endpoint: &Endpoint) -> Self {
+        Exchange { check: check.clone(), request: request(check, endpoint).map_err(|e| e.to_string()) }
+    }
+
+    /// Method and path.
+    pub(super) fn request_line(&self) -> String {
+        format!("{} {}", self.check.method, self.check.path)
+    }
+
+    pub(super) async fn run(&self, stream: impl Io) -> Ending {
+        match &self.request {
+            Ok(request) => exchange(stream, request.clone(), &self.check).await,
+            Err(why) => Ending::new(CheckStatus::NotMade, format!("not made, {why},")),
+        }
+    }
+}
+
+fn request(check: &HttpCheck, endpoint: &Endpoint) -> hyper::http::Result<Request<Empty<Bytes>>> {
+    let host = match (&check.host, endpoint) {
+        (Some(host), _) => host.clone(),
+        (None, Endpoint::Tcp(address)) => address.to_string(),
+        (None, Endpoint::Unix(_)) => "localhost".into(),
+    };
     Request::builder()
         .method(check.method.as_str())
         .uri(check.path.as_str())
@@ -55,17 +64,16 @@ fn request(attempt: &Attempt, check: &HttpCheck) -> hyper::http::Result<Request<
         .body(Empty::new())
 }
 
-/// Runs the connection and the exchange on it; `Ok` and `Err` say what came back.
-async fn exchange(
-    stream: Bounded<TcpStream>,
-    request: Request<Empty<Bytes>>,
-    check: &HttpCheck,
-) -> Result<String, String> {
+/// Runs the connection and the exchange on it.
+async fn exchange(stream: impl Io, request: Request<Empty<Bytes>>, check: &HttpCheck) -> Ending {
     let handshake = Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|e| in_words(&e))?;
+    let (sender, connection) = match handshake {
+        Ok(both) => both,
+        Err(error) => return broken(&error),
+    };
     let mut answer = pin!(answer(sender, request, check));
     tokio::select! {
-        verdict = &mut answer => verdict,
+        ending = &mut answer => ending,
         // The connection may end before its last bytes were looked at; an error it ends with reaches the answer too.
         _ = connection => answer.await,
     }
@@ -75,50 +83,53 @@ async fn answer(
     mut sender: SendRequest<Empty<Bytes>>,
     request: Request<Empty<Bytes>>,
     check: &HttpCheck,
-) -> Result<String, String> {
-    let response = sender.send_request(request).await.map_err(|e| in_words(&e))?;
-    let status = response.status().as_u16();
-    if !check.expect_status.iter().any(|&(low, high)| (low..=high).contains(&status)) {
-        return Err(format!("{status}, expected {}", ranges(&check.expect_status)));
-    }
-    match &check.expect_body {
-        None => Ok(status.to_string()),
-        Some(text) => find(response, text).await.map(|()| format!("{status} with {text:?}")),
-    }
+) -> Ending {
+    let response = match sender.send_request(request).await {
+        Ok(response) => response,
+        Err(error) => return broken(&error),
+    };
+    let code = response.status().as_u16();
+    let ending = if !check.expect_status.iter().any(|&(low, high)| (low..=high).contains(&code)) {
+        let words = format!("{code}, expected {},", ranges(&check.expect_status));
+        Ending::new(CheckStatus::AnswerWrong, words)
+    } else if let Some(text) = &check.expect_body {
+        let ending = find(response, text).await;
+        Ending { words: format!("{code} {}", ending.words), ..ending }
+    } else {
+        Ending::new(CheckStatus::AnswerGood, code.to_string())
+    };
+    Ending { code: Some(code), ..ending }
 }
 
 /// Reads the body until `text` is found, it ends or [`MAX_BODY`] octets were read.
-async fn find(response: Response<Incoming>, text: &str) -> Result<(), String> {
-    let status = response.status().as_u16();
+async fn find(response: Response<Incoming>, text: &str) -> Ending {
     let mut body = response.into_body();
     let mut read = Vec::new();
-    let mut searched = 0usize;
+    let mut searched = 0;
     loop {
-        // What was searched before ends in less than the whole text: only there can it begin.
-        let begin = searched.saturating_sub(text.len().saturating_sub(1));
-        if contains(read.get(begin..).unwrap_or_default(), text.as_bytes()) {
-            return Ok(());
+        if find_end(&read, text.as_bytes(), searched).is_some() {
+            return Ending::new(CheckStatus::AnswerGood, format!("with {text:?}"));
         }
         searched = read.len();
         if read.len() >= MAX_BODY {
-            return Err(format!(
-                "{status} without {text:?} in the first {} KiB of its body",
-                MAX_BODY / 1024
-            ));
+            let words = format!("without {text:?} in the first {} KiB of its body,", MAX_BODY / 1024);
+            return Ending::new(CheckStatus::AnswerWrong, words);
         }
         match body.frame().await {
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
                 read.extend_from_slice(data.get(..MAX_BODY - read.len()).unwrap_or(&data));
             }
-            Some(Err(e)) => return Err(format!("{status}, then {}", in_words(&e))),
-            None => return Err(format!("{status} without {text:?} in its body of {} octets", read.len())),
+            Some(Err(error)) => {
+                let ending = broken(&error);
+                return Ending { words: format!("and then {}", ending.words), ..ending };
+            }
+            None => {
+                let words = format!("without {text:?} in its body of {} octets,", read.len());
+                return Ending::new(CheckStatus::AnswerWrong, words);
+            }
         }
     }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || haystack.windows(needle.len()).any(|w| w == needle)
 }
 
 fn ranges(status: &[(u16, u16)]) -> String {
@@ -128,9 +139,10 @@ fn ranges(status: &[(u16, u16)]) -> String {
 }
 
 /// hyper's error with what caused it: its own text alone hides "connection reset by peer".
-fn in_words(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+fn broken(error: &hyper::Error) -> Ending {
+    let words = match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause},"),
+        None => format!("{error},"),
+    };
+    Ending::new(CheckStatus::AnswerInvalid, words)
 }

@@ -1,109 +1,195 @@
 //! One attempt to reach a backend, ending in words within `check.timeout` and in bounded memory.
 //!
-//! Owns the socket of the attempt, and its clock to say how long things took. Knows neither schedule nor history.
+//! Owns the socket of the attempt, and its clock to say how long things took. Knows neither schedule nor history. What
+//! does not change from one attempt to the next (the request, the CA certificates) is made once, by [`Probe::new`].
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clock it measures with")]
 
-mod bounded;
+mod agent;
+mod connect;
 mod http;
-mod tcp;
+mod send_expect;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use config::CheckKind;
-use rustix::io::Errno;
-use tokio::net::TcpStream;
+use config::{CheckKind, Endpoint, ProxyVersion, SendExpect};
 use tokio::time::timeout_at;
 
-use crate::outcome::{Outcome, Target, Verdict};
+use crate::agent::Reply;
+use crate::outcome::{CheckStatus, Outcome, Target};
+use stream::Stream;
+pub(crate) use tls::Clients;
 
-/// Makes one attempt; `None` for a target without an active check.
-pub(crate) async fn attempt(target: &Target) -> Option<Outcome> {
-    let mut address = target.address;
-    address.set_port(target.check.port.unwrap_or(address.port()));
-    let attempt = Attempt::begin(address, target.check.timeout);
-    match &target.check.kind {
-        CheckKind::None => None,
-        CheckKind::Tcp => Some(tcp::attempt(attempt).await),
-        CheckKind::Http(check) => Some(http::attempt(attempt, check).await),
-        // Not accepted from a file yet.
-        CheckKind::Https(_) | CheckKind::Tls | CheckKind::SendExpect(_) | CheckKind::Agent { .. } => None,
-    }
-}
-
-/// One attempt while it runs.
-struct Attempt {
-    address: SocketAddr,
-    started: Instant,
+/// How one target is checked.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    endpoint: Endpoint,
     timeout: Duration,
+    /// Sent before anything else.
+    proxy_header: &'static [u8],
+    kind: Kind,
 }
 
-impl Attempt {
-    fn begin(address: SocketAddr, timeout: Duration) -> Self {
-        Attempt { address, started: Instant::now(), timeout }
+#[derive(Debug)]
+enum Kind {
+    Tcp,
+    Tls(tls::Prepared),
+    Http(http::Exchange),
+    Https(http::Exchange, tls::Prepared),
+    SendExpect(Vec<SendExpect>),
+    /// What is sent first.
+    Agent(Vec<u8>),
+}
+
+/// How an attempt ended, without the words about where and how long.
+struct Ending {
+    status: CheckStatus,
+    code: Option<u16>,
+    agent: Option<Reply>,
+    words: String,
+}
+
+impl Ending {
+    fn new(status: CheckStatus, words: impl Into<String>) -> Self {
+        Ending { status, code: None, agent: None, words: words.into() }
     }
 
-    fn deadline(&self) -> tokio::time::Instant {
-        (self.started + self.timeout).into()
+    /// The backend broke off in the middle of an exchange.
+    fn broken(error: &io::Error) -> Self {
+        Ending::new(CheckStatus::AnswerInvalid, connect::in_words(error))
     }
+}
 
-    /// Connects, so that closing resets: a check leaves no TIME_WAIT behind, and so takes no local port away.
-    async fn connect(&self) -> Result<TcpStream, Outcome> {
-        let connect = async {
-            let stream = TcpStream::connect(self.address).await?;
-            // On this host, a closed port in the range of local ports can be connected to itself.
-            if stream.local_addr()? == self.address {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_zero_linger()?;
-            Ok(stream)
+/// How far an attempt has come: what a timeout is about.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Connecting,
+    ShakingHands,
+    Exchanging,
+}
+
+impl Probe {
+    /// `None` for a target that is not checked. Reads certificate files; `clients` keeps those that were read already.
+    pub(crate) fn new(target: &Target, clients: &mut Clients) -> Option<Self> {
+        let endpoint = target.endpoint()?;
+        let mut tls = || clients.prepare(&target.backend_tls, &endpoint);
+        let kind = match &target.check.kind {
+            CheckKind::None => return None,
+            CheckKind::Tcp => Kind::Tcp,
+            CheckKind::Tls => Kind::Tls(tls()),
+            CheckKind::Http(check) => Kind::Http(http::Exchange::new(check, &endpoint)),
+            CheckKind::Https(check) => Kind::Https(http::Exchange::new(check, &endpoint), tls()),
+            CheckKind::SendExpect(steps) => Kind::SendExpect(steps.clone()),
+            CheckKind::Agent { send } => Kind::Agent(send.clone()),
         };
-        let tried = format!("connect to {}", self.address);
-        match timeout_at(self.deadline(), connect).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(e)) if is_ours(&e) => {
-                Err(self.ended(Verdict::NotMade, format!("{tried}: not made, {}", in_words(&e))))
+        // A port of its own is not the one that expects the header.
+        let proxy_header = match (target.check.port, target.send_proxy) {
+            (None, Some(version)) => proxy_header(version),
+            (Some(_), _) | (None, None) => &[],
+        };
+        Some(Probe { endpoint, timeout: target.check.timeout, proxy_header, kind })
+    }
+
+    /// Whether it goes by files that may have changed.
+    pub(crate) fn reads_files(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_) | Kind::Https(..))
+    }
+
+    /// Makes one attempt.
+    pub(crate) async fn attempt(&self) -> Outcome {
+        let started = Instant::now();
+        let mut stage = Stage::Connecting;
+        let ending = timeout_at((started + self.timeout).into(), self.run(&mut stage)).await;
+        let ending = ending.unwrap_or_else(|_| self.timed_out(stage));
+        let took = started.elapsed();
+        let detail = format!("{}: {} {}", self.tried(stage), ending.words, Took(took));
+        Outcome { status: ending.status, code: ending.code, detail, took, agent: ending.agent }
+    }
+
+    async fn run(&self, stage: &mut Stage) -> Ending {
+        let stream = match connect::connect(&self.endpoint, self.proxy_header).await {
+            Ok(stream) => stream,
+            Err(error) => return connect::failed(&error),
+        };
+        let (Ok(ending) | Err(ending)) = self.exchange(stream, stage).await;
+        ending
+    }
+
+    /// What comes after the connect. `Err` only saves words: the attempt ended early.
+    async fn exchange(&self, stream: Stream, stage: &mut Stage) -> Result<Ending, Ending> {
+        match &self.kind {
+            Kind::Tcp => Ok(Ending::new(CheckStatus::Connected, "accepted")),
+            Kind::Tls(prepared) => {
+                *stage = Stage::ShakingHands;
+                let stream = tls::shake_hands(stream, prepared).await?;
+                Ok(Ending::new(CheckStatus::TlsEstablished, tls::version(&stream)))
             }
-            Ok(Err(e)) => {
-                Err(self.ended(Verdict::Failed, format!("{tried}: {} in {}", in_words(&e), self.took())))
+            Kind::Http(exchange) => {
+                *stage = Stage::Exchanging;
+                Ok(exchange.run(stream).await)
             }
-            Err(_) => Err(self.timed_out(&format!("{tried}: no answer"))),
+            Kind::Https(exchange, prepared) => {
+                *stage = Stage::ShakingHands;
+                let stream = tls::shake_hands(stream, prepared).await?;
+                *stage = Stage::Exchanging;
+                Ok(exchange.run(stream).await)
+            }
+            Kind::SendExpect(steps) => {
+                *stage = Stage::Exchanging;
+                Ok(send_expect::run(stream, steps).await)
+            }
+            Kind::Agent(send) => {
+                *stage = Stage::Exchanging;
+                Ok(agent::run(stream, send).await)
+            }
         }
     }
 
-    fn took(&self) -> String {
-        format!("{:.1} ms", self.started.elapsed().as_secs_f64() * 1000.0)
+    /// What was tried, up to the stage where it ended.
+    fn tried(&self, stage: Stage) -> String {
+        let Probe { endpoint, kind, .. } = self;
+        match (stage, kind) {
+            (Stage::Connecting, _) | (_, Kind::Tcp) => format!("connect to {endpoint}"),
+            (Stage::ShakingHands, _) | (Stage::Exchanging, Kind::Tls(_)) => format!("TLS with {endpoint}"),
+            (Stage::Exchanging, Kind::Http(exchange)) => {
+                format!("{} from {endpoint}", exchange.request_line())
+            }
+            (Stage::Exchanging, Kind::Https(exchange, _)) => {
+                format!("{} from {endpoint} over TLS", exchange.request_line())
+            }
+            (Stage::Exchanging, Kind::SendExpect(_)) => format!("exchange with {endpoint}"),
+            (Stage::Exchanging, Kind::Agent(_)) => format!("agent at {endpoint}"),
+        }
     }
 
-    fn ended(&self, verdict: Verdict, detail: String) -> Outcome {
-        Outcome { verdict, detail, took: self.started.elapsed() }
-    }
-
-    fn timed_out(&self, detail: &str) -> Outcome {
-        self.ended(Verdict::Failed, format!("{detail} within {:?}", self.timeout))
-    }
-}
-
-/// Whether an error is about this host's resources and so says nothing about the backend.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
-}
-
-fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused".into(),
-        io::ErrorKind::ConnectionReset => "reset".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        io::ErrorKind::TimedOut => "timed out".into(),
-        io::ErrorKind::AddrNotAvailable => "no local address or port is left".into(),
-        _ => error.to_string(),
+    fn timed_out(&self, stage: Stage) -> Ending {
+        let (status, words) = match stage {
+            Stage::Connecting => (CheckStatus::ConnectTimedOut, "no answer"),
+            Stage::ShakingHands => (CheckStatus::TlsTimedOut, "connected, but no complete handshake"),
+            Stage::Exchanging => (CheckStatus::AnswerTimedOut, "connected, but no complete answer"),
+        };
+        Ending::new(status, format!("{words} within {:?},", self.timeout))
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A PROXY header that speaks for this host itself: it names no client.
+fn proxy_header(version: ProxyVersion) -> &'static [u8] {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
+        // The signature, version 2 with LOCAL, AF_UNSPEC, no addresses.
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    }
+}
+
+/// How long an attempt took, as it ends the words about it.
+struct Took(Duration);
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "in {:.1} ms", self.0.as_secs_f64() * 1000.0)
+    }
+}

@@ -1,4 +1,5 @@
-//! A stream that ends with an error once more has been read from it than an answer may need. Knows no protocol.
+//! The stream of an attempt: TCP or Unix, and at its end with an error once more has been read from it than any answer
+//! may need. Knows no protocol.
 
 use std::io;
 use std::pin::Pin;
@@ -6,15 +7,24 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Of everything that comes back: interim answers, the framing of chunks and TLS records have no bound of their own.
+const MAX_RAW: usize = 1024 * 1024;
+
+/// What an exchange runs on.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+pub(super) type Stream = Bounded<Box<dyn Io>>;
+
 pub(super) struct Bounded<S> {
     stream: S,
-    bound: usize,
     read: usize,
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(stream: S, bound: usize) -> Self {
-        Bounded { stream, bound, read: 0 }
+    pub(super) fn new(stream: S) -> Self {
+        Bounded { stream, read: 0 }
     }
 }
 
@@ -25,8 +35,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.read > this.bound {
-            let text = format!("gave up after {} KiB", this.bound / 1024);
+        if this.read > MAX_RAW {
+            let text = format!("gave up after {} KiB", MAX_RAW / 1024);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, text)));
         }
         let before = buffer.filled().len();
