@@ -28,6 +28,7 @@ use crate::steer::Duty;
 use crate::steer::task::{self, Command, Inputs, TrafficObserver};
 use crate::steer::vips::Refused;
 use crate::vip::host::Host;
+use crate::watchdog::{self, Heart, Watchdog};
 
 /// How long the steering task may take to answer before it counts as hanging.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -213,6 +214,9 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     let admin = open_admin(&config).await?;
     let (newest, newest_event) = watch::channel(EventId::NONE);
     let host = Host::new(Arc::clone(&plane), commands.clone());
+    let heart = Heart::default();
+    let watchdog =
+        Watchdog::watch(heart.clone(), watchdog::end_process).context("cannot start the watchdog")?;
     let mut steering = tokio::spawn(task::run(
         channels,
         Arc::clone(&plane),
@@ -220,6 +224,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         seed,
         Arc::clone(&latencies),
         newest,
+        heart,
     ));
     let daemon = Arc::new(Daemon {
         started: Origin { monotonic: Instant::now(), wall: SystemTime::now() },
@@ -251,6 +256,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     watching.abort();
     shutdown::stop(&daemon, stop, &mut signals).await;
     drop(admin);
+    drop(watchdog);
     steering.abort();
     Ok(())
 }

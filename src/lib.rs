@@ -13,3 +13,4 @@ mod reload;
 mod shutdown;
 mod steer;
 mod vip;
+mod watchdog;

@@ -67,7 +67,8 @@ impl Steer {
 
     pub(super) fn decide_routes(&mut self, cause: EventId, now: Instant) {
         let wanted = routes::wanted(self.vips.iter().map(|(a, v)| (*a, v.config(), v.desire())));
-        if wanted == self.routes.routes {
+        let watched: BTreeSet<IpNet> = self.vips.keys().copied().map(IpNet::from).collect();
+        if wanted == self.routes.routes && watched == self.routes.watched {
             return;
         }
         let mut newest = EventId::NONE;
@@ -85,6 +86,7 @@ impl Steer {
             decided: now,
             cause: newest.0,
             routes: wanted,
+            watched,
         });
         self.effects.desired = Some(Arc::clone(&self.routes));
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bgp_speaker::{Attributes, Route};
+use bgp_speaker::{Attributes, Preference, Route};
 use config::{Community, Vip};
 use ipnet::IpNet;
 
@@ -12,30 +12,31 @@ use crate::vip::life_cycle::Desire;
 /// The host routes of all VIPs that want one.
 pub fn wanted<'a>(vips: impl Iterator<Item = (IpAddr, &'a Vip, Desire)>) -> BTreeMap<IpNet, Route> {
     vips.filter_map(|(address, vip, desire)| {
-        let attributes = attributes(vip, desire)?;
-        Some((IpNet::from(address), Route { attributes, peers: vip.peers.clone() }))
+        let (preference, attributes) = attributes(vip, desire)?;
+        Some((IpNet::from(address), Route { attributes, preference, peers: vip.peers.clone() }))
     })
     .collect()
 }
 
-fn attributes(vip: &Vip, desire: Desire) -> Option<Attributes> {
+fn attributes(vip: &Vip, desire: Desire) -> Option<(Preference, Attributes)> {
     let normal = Attributes {
         med: vip.announce.med,
         local_pref: vip.announce.local_pref,
         prepend: vip.announce.prepend,
         communities: vip.announce.communities.clone(),
         large_communities: vip.announce.large_communities.clone(),
+        link_bandwidth: vip.announce.link_bandwidth,
     };
-    match desire {
-        Desire::Withdrawn => None,
-        Desire::Normal => Some(normal),
-        Desire::Degraded => Some(Attributes {
+    Some(match desire {
+        Desire::Withdrawn => return None,
+        Desire::Normal => (Preference::Normal, normal),
+        Desire::Degraded => (Preference::Degraded, Attributes {
             med: vip.degraded.med,
             local_pref: vip.degraded.local_pref,
             prepend: vip.degraded.prepend,
             ..normal
         }),
-        Desire::Draining => Some(Attributes {
+        Desire::Draining => (Preference::Draining, Attributes {
             med: vip.degraded.med,
             local_pref: 0,
             prepend: vip.degraded.prepend,
@@ -43,14 +44,14 @@ fn attributes(vip: &Vip, desire: Desire) -> Option<Attributes> {
             ..normal
         }),
         // The worst that still attracts traffic: any other host wins (RFC 8326 for those who honour it).
-        Desire::LastResort => Some(Attributes {
+        Desire::LastResort => (Preference::LastResort, Attributes {
             med: u32::MAX,
             local_pref: 0,
             prepend: vip.degraded.prepend,
             communities: with_graceful_shutdown(&normal.communities),
             ..normal
         }),
-    }
+    })
 }
 
 /// Sorted and without repeats, as an attribute's communities are.

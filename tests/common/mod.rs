@@ -10,6 +10,7 @@ pub mod bgp_wire;
 pub mod configuration;
 pub mod daemon;
 pub mod eventually;
+pub mod freeze;
 pub mod http;
 pub mod journal;
 pub mod load;

@@ -1,6 +1,6 @@
 //! Announcing: what a router sees of the VIP while backends, sessions and the daemon itself come and go.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -8,71 +8,16 @@ use rustix::process::Signal;
 use crate::common::SOON;
 use crate::common::backend::{Backend, Gate, Manner};
 use crate::common::bgp_peer::{BgpPeer, Seen};
-use crate::common::bgp_wire::{Attributes, Message, Prefix};
+use crate::common::bgp_wire::{Attributes, Message};
 use crate::common::configuration::{LOCAL_AS, ROUTER_AS, bgp, bgp_peer, quick_check, vip, vip_service};
 use crate::common::daemon::Daemon;
 use crate::common::eventually::{eventually, throughout};
 use crate::common::http::{Connection, backend_of};
 use crate::common::load::Load;
-use crate::common::ports::Loopback;
-use crate::common::status::{is_event, wait_health, wait_phase};
+use crate::common::status::{is_event, wait_health};
+use crate::lab::{NO_DELAY, PORT, Places, announced};
 
 const GRACEFUL_SHUTDOWN: u32 = 0xFFFF_0000;
-const PORT: u16 = 8082;
-/// As little delay as there can be, for tests that are about something else.
-const NO_DELAY: &str = "announce_delay = \"0s\"\n";
-
-/// Where the daemon and its VIP are, each on an address of its own.
-struct Places {
-    local: Loopback,
-    vip: Loopback,
-}
-
-impl Places {
-    fn take() -> Self {
-        Places { local: Loopback::take(), vip: Loopback::take() }
-    }
-
-    fn prefix(&self) -> Prefix {
-        Prefix::host(self.vip.ip())
-    }
-
-    fn front(&self) -> SocketAddr {
-        (self.vip.ip(), PORT).into()
-    }
-
-    /// One required service `web` on the VIP, announced to `peer`.
-    fn config(&self, peer: &BgpPeer, vip_keys: &str, service_keys: &str, backends: &[&Backend]) -> String {
-        bgp("")
-            + &bgp_peer("tor-a", peer, self.local.ip(), "")
-            + &vip(self.vip.ip(), vip_keys)
-            + &vip_service("web", self.vip.ip(), PORT, &(quick_check() + service_keys), backends)
-    }
-}
-
-/// A daemon that has announced its VIP on behalf of backends `a` and `b`.
-struct Announced {
-    at: Places,
-    a: Backend,
-    b: Backend,
-    peer: BgpPeer,
-    daemon: Daemon,
-}
-
-fn announced(vip_keys: &str, service_keys: &str) -> Announced {
-    let at = Places::take();
-    let (a, b) = (Backend::http("a", at.local.addr()), Backend::http("b", at.local.addr()));
-    let peer = BgpPeer::start(ROUTER_AS);
-    let config = at.config(&peer, &format!("{NO_DELAY}{vip_keys}"), service_keys, &[&a, &b]);
-    let daemon = Daemon::start(&at.local, &format!("[global]\ndrain_timeout = \"10s\"\n{config}"));
-    for backend in ["a", "b"] {
-        wait_health(&daemon, "web", backend, "up");
-    }
-    wait_phase(&daemon, at.vip.ip(), "announced");
-    peer.wait_announced(at.prefix(), SOON);
-    Announced { at, a, b, peer, daemon }
-}
-
 fn med(value: u32) -> impl Fn(&Attributes) -> bool {
     move |attributes| attributes.med == Some(value)
 }
