@@ -8,6 +8,7 @@ mod bgp;
 pub(crate) mod files;
 mod listen;
 mod service;
+mod tls;
 mod traffic;
 mod vip;
 
@@ -26,6 +27,7 @@ pub(crate) fn check(raw: &Raw, findings: &mut Findings) {
     }
     service::check(raw, findings);
     traffic::check(raw, findings);
+    tls::check(raw, findings);
     listen::check(raw, findings);
     vip::check(raw, findings);
     bgp::check(raw, findings);

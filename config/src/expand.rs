@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::duration;
-use crate::model::{Admin, Config, Global, LogFormat, LogLevel};
+use crate::model::{AccessLog, Admin, Config, Global, LogFormat, LogLevel, LogTarget};
 
 mod bgp;
 mod service;
@@ -73,6 +73,19 @@ fn global(out: &mut Text, global: &Global) {
     };
     out.key("level", quoted(level));
     out.key("format", quoted(format));
+    let target = match global.log.target {
+        LogTarget::Stderr => "stderr".to_owned(),
+        LogTarget::Journald => "journald".to_owned(),
+        LogTarget::Syslog => "syslog".to_owned(),
+        LogTarget::SyslogUdp(address) => format!("syslog://{address}"),
+    };
+    let access = match global.log.access {
+        AccessLog::Off => "off",
+        AccessLog::Tcplog => "tcplog",
+        AccessLog::Json => "json",
+    };
+    out.key("target", quoted(target));
+    out.key("access", quoted(access));
 }
 
 fn admin(out: &mut Text, admin: &Admin) {

@@ -18,14 +18,14 @@ use toml::de::DeTable;
 pub(crate) use self::attributes::BANDWIDTHS;
 pub(crate) use self::bgp::{BFD, RawBgp, RawPeer};
 pub(crate) use self::contrail::RawContrail;
-pub(crate) use self::service::{RawBackend, RawCheck, RawService, default_name};
+pub(crate) use self::service::{RawBackend, RawCheck, RawRoute, RawService, WhichClients, default_name};
 pub(crate) use self::vip::RawVip;
 use crate::findings::{At, Finding, Findings};
 use crate::model::{AccessLog, AdminAuth, Global, Log, LogFormat, LogLevel, LogTarget};
 use crate::reader::Table;
 use crate::schema;
 use crate::value::{
-    Refused, SOCKET_PATH, choice, duration, integer, limit, listen_address, or_empty, path, text,
+    Refused, SOCKET_PATH, choice, duration, integer, limit, listen_address, log_target, or_empty, path, text,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -101,13 +101,16 @@ fn read_log(mut log: Table<'_, '_>) -> Log {
     ];
     const FORMATS: &[(&str, Option<LogFormat>)] =
         &[("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))];
-    log.optional("target", choice(&[("stderr", Some(())), ("journald", None), ("syslog", None)]));
-    log.optional("access", choice(&[("off", Some(())), ("tcplog", None), ("json", None)]));
+    const ACCESS: &[(&str, Option<AccessLog>)] = &[
+        ("off", Some(AccessLog::Off)),
+        ("tcplog", Some(AccessLog::Tcplog)),
+        ("json", Some(AccessLog::Json)),
+    ];
     Log {
         level: log.value("level", choice(LEVELS), LogLevel::Info).value,
         format: log.value("format", choice(FORMATS), LogFormat::Text).value,
-        target: LogTarget::Stderr,
-        access: AccessLog::Off,
+        target: log.value("target", log_target, LogTarget::Stderr).value,
+        access: log.value("access", choice(ACCESS), AccessLog::Off).value,
     }
 }
 

@@ -170,6 +170,33 @@ impl<'a, 'f> Table<'a, 'f> {
         }
     }
 
+    /// A table whose keys are the operator's own: each with its place, and its value; in the order of the file.
+    pub(crate) fn map<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Refused>,
+    ) -> Vec<(At<String>, At<T>)> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let Some(entries) = node.value.as_table() else {
+            let expected = refusal(&read).expected;
+            self.refuse(&node, Refused::expected(format!("a table; each value: {expected}")));
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = entries.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let mut read_entries = Vec::new();
+        for (name, value) in entries {
+            let path = joined(&node.place.key, name.get_ref());
+            let own = Place { span: name.span(), key: path.clone() };
+            let value =
+                Node { value: value.get_ref(), place: Place { span: place_of(name, value), key: path } };
+            if let Some(value) = self.accept(value, &read) {
+                read_entries.push((At { value: name.get_ref().to_string(), place: own }, value));
+            }
+        }
+        read_entries
+    }
+
     fn accept_each<T>(
         &mut self,
         nodes: Vec<Node<'a>>,

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::findings::At;
-use crate::model::{Admin, Backend, BackendTls, Bgp, Check, Config, Peer, PeerSet, Service, Vip};
-use crate::raw::{Raw, RawBackend, RawBgp, RawCheck, RawPeer, RawService, RawVip};
+use crate::model::{Admin, Backend, Bgp, Check, Config, Peer, PeerSet, Service, Vip};
+use crate::raw::{Raw, RawBackend, RawBgp, RawCheck, RawPeer, RawRoute, RawService, RawVip};
 use crate::reader::List;
 use crate::types::Family;
 
@@ -121,9 +121,9 @@ fn resolve_service(service: RawService) -> Option<Service> {
         trusted_proxies: values(service.trusted_proxies),
         allow: values(service.allow),
         deny: values(service.deny),
-        tls: None,
-        sni_routes: Vec::new(),
-        backend_tls: BackendTls { enabled: false, ca: None, server_name: None, verify: true, client: None },
+        tls: service.tls.resolve(),
+        sni_routes: RawRoute::resolve_all(service.sni_routes),
+        backend_tls: service.backend_tls.resolve(),
         slow_start: service.slow_start,
         on_down: service.on_down,
         tcp_keepalive: service.tcp_keepalive,

@@ -169,15 +169,9 @@ pub(crate) static SERVICE: Section = Section {
         built("deny"),
         built("timeouts"),
         built("retries"),
-        only(
-            "tls",
-            r#"{ certificate = "", key = "", key_password_file = "", client_ca = "", client_auth = "none", min_version = "1.2" }"#,
-        ),
-        only("sni_routes", "{}"),
-        only(
-            "backend_tls",
-            r#"{ enabled = false, ca = "", server_name = "", verify = true, certificate = "", key = "" }"#,
-        ),
+        built("tls"),
+        built("sni_routes"),
+        built("backend_tls"),
         built("check"),
         built("passive"),
         built("slow_start"),
@@ -188,6 +182,31 @@ pub(crate) static SERVICE: Section = Section {
 
 pub(crate) static CLIENT_LIMITS: Section =
     Section { header: "[service.client_limits]", keys: &[built("connections"), built("rate")] };
+
+pub(crate) static TLS: Section = Section {
+    header: "[service.tls]",
+    keys: &[
+        built("certificate"),
+        built("key"),
+        built("key_password_file"),
+        built("client_ca"),
+        built("client_auth"),
+        built("min_version"),
+        built("alpn"),
+    ],
+};
+
+pub(crate) static BACKEND_TLS: Section = Section {
+    header: "[service.backend_tls]",
+    keys: &[
+        built("enabled"),
+        built("ca"),
+        built("server_name"),
+        built("verify"),
+        built("certificate"),
+        built("key"),
+    ],
+};
 
 pub(crate) static TIMEOUTS: Section = Section {
     header: "[service.timeouts]",
@@ -238,7 +257,7 @@ pub(crate) static BACKEND: Section = Section {
 };
 
 /// All of them, in the order of the reference.
-pub(crate) static SECTIONS: [&Section; 20] = [
+pub(crate) static SECTIONS: [&Section; 22] = [
     &ROOT,
     &CONTRAIL,
     &GLOBAL,
@@ -255,6 +274,8 @@ pub(crate) static SECTIONS: [&Section; 20] = [
     &FLAP,
     &SERVICE,
     &CLIENT_LIMITS,
+    &TLS,
+    &BACKEND_TLS,
     &TIMEOUTS,
     &CHECK,
     &PASSIVE,

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use config::{
-    AdminAuth, AttributeOverrides, BackendAddr, Balance, Bfd, CheckKind, ClientLimits, Community, Config,
-    Family, Flap, HttpCheck, LargeCommunity, Loaded, LogFormat, LogLevel, Name, OnAllDown, OnDown, OnShort,
-    PeerSet, ProxyVersion, Rate, Role, SendExpect, SourceAddress, expand, load, parse,
+    AccessLog, AdminAuth, AttributeOverrides, BackendAddr, BackendTls, Balance, Bfd, CertificateFiles,
+    CheckKind, ClientAuth, ClientLimits, Community, Config, Family, Flap, HttpCheck, LargeCommunity, Loaded,
+    LogFormat, LogLevel, LogTarget, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion, Rate, Role,
+    SendExpect, SourceAddress, TlsVersion, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -27,6 +28,8 @@ fn every_key_of_global_and_admin_is_taken_over() {
     assert_eq!(config.global.max_connections, Some(20_000));
     assert_eq!(config.global.drain_timeout, Duration::from_secs(120));
     assert_eq!((config.global.log.level, config.global.log.format), (LogLevel::Debug, LogFormat::Json));
+    let target = LogTarget::SyslogUdp("[2001:db8::5]:514".parse().expect("an address"));
+    assert_eq!((config.global.log.target, config.global.log.access), (target, AccessLog::Tcplog));
     assert_eq!(config.admin.socket.as_deref(), Some("/run/lb/admin.sock".as_ref()));
     assert_eq!(config.admin.listen, Some("[::1]:5938".parse().expect("an address")));
     let auth = AdminAuth { user: "operator".into(), password_file: "/etc/contrail-lb/password".into() };
@@ -154,6 +157,37 @@ fn a_backend_is_an_address_a_name_a_socket_or_an_address_with_the_clients_port()
 }
 
 #[test]
+fn certificates_are_paired_with_their_keys() {
+    let config = accepted(FULL);
+    let tls = config.services[0].tls.as_ref().expect("tls");
+    let files = |name: &str| CertificateFiles {
+        certificate: format!("/etc/contrail-lb/{name}.pem").into(),
+        key: format!("/etc/contrail-lb/{name}.key").into(),
+    };
+    assert_eq!(tls.certificates, [files("web"), files("api")]);
+    assert_eq!(tls.key_password_file.as_deref(), Some("/etc/contrail-lb/tls.password".as_ref()));
+    assert_eq!(tls.client_auth, ClientAuth::Optional("/etc/contrail-lb/clients.pem".into()));
+    assert_eq!((tls.min_version, tls.alpn.join(" ")), (TlsVersion::Tls13, "h2 http/1.1".to_owned()));
+    let backend_tls = BackendTls {
+        enabled: true,
+        ca: Some("/etc/contrail-lb/backends.pem".into()),
+        server_name: Some("web.example.org".into()),
+        verify: false,
+        client: Some(files("client")),
+    };
+    assert_eq!(config.services[0].backend_tls, backend_tls);
+    assert_eq!(config.services[1].tls, None);
+}
+
+#[test]
+fn routes_by_name_are_sorted_so_that_the_first_that_fits_is_the_one() {
+    let config = accepted(FULL);
+    let patterns: Vec<_> = config.services[2].sni_routes.iter().map(|route| route.pattern.as_str()).collect();
+    assert_eq!(patterns, ["a.example.org", "example.org", "*.a.example.org", "*.example.org"]);
+    assert!(config.services[2].sni_routes.iter().all(|route| route.service == name("local")));
+}
+
+#[test]
 fn a_backend_without_a_name_is_called_by_its_address() {
     let config = accepted(FULL);
     let names: Vec<_> = config.services[0].backends.iter().map(|backend| backend.name.clone()).collect();
@@ -212,15 +246,15 @@ fn password_files_that_are_not_there_or_empty_are_warnings_of_load_only() {
         .replace("/etc/contrail-lb/tor-a.key", &secret_name);
     std::fs::write(&path, &text).expect("write");
     let about_files = |loaded: Loaded| {
-        let warnings = loaded.warnings.iter().filter(|w| w.key.ends_with("password_file"));
+        let warnings = loaded.warnings.iter().filter(|w| w.key.ends_with(".password_file"));
         Vec::from_iter(warnings.map(|w| (w.line, w.key.clone(), w.message.clone())))
     };
     let warnings = || about_files(load(&path).expect("accepted"));
     let of_both = |why: &str| {
         let message = format!("{secret_name} {why}");
         vec![
-            (15, "admin.password_file".to_owned(), message.clone()),
-            (31, "bgp.peer[0].password_file".to_owned(), message),
+            (17, "admin.password_file".to_owned(), message.clone()),
+            (33, "bgp.peer[0].password_file".to_owned(), message),
         ]
     };
     assert_eq!(warnings(), of_both("cannot be read here: No such file or directory (os error 2)"));
@@ -229,6 +263,24 @@ fn password_files_that_are_not_there_or_empty_are_warnings_of_load_only() {
     assert_eq!(about_files(parse(&text, "test.toml").expect("accepted")), []);
     std::fs::write(&secret, "contrail123\n").expect("write");
     assert_eq!(warnings(), []);
+}
+
+#[test]
+fn files_of_tls_are_looked_for_by_load_and_a_fifo_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("contrail-lb.toml");
+    let fifo = dir.path().join("web.pem");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    std::fs::write(&path, FULL.replace("/etc/contrail-lb/web.pem", &fifo.display().to_string()))
+        .expect("write");
+    let warnings = load(&path).expect("accepted").warnings;
+    let about =
+        |key: &str| warnings.iter().find(|w| w.key == key).map(|w| w.message.clone()).unwrap_or_default();
+    assert!(about("service[0].tls.certificate[0]").ends_with("is no regular file"));
+    for key in ["tls.key[1]", "tls.key_password_file", "tls.client_ca", "backend_tls.ca", "backend_tls.key"] {
+        assert!(about(&format!("service[0].{key}")).contains("cannot be read here"), "{key}");
+    }
 }
 
 #[test]

@@ -305,6 +305,51 @@ fn a_dialog_pairs_what_is_sent_with_what_is_expected() {
 }
 
 #[test]
+fn a_certificate_goes_with_its_key() {
+    let tls = |tls: &str| changed("ports = [80]", &format!("ports = [80]\ntls = {{ {tls} }}"));
+    let key = |key: &str| format!("service[0].tls.{key}");
+    assert_error(&tls("certificate = \"/c\""), &key("certificate"), "without its `key`");
+    assert_error(&tls("key = \"/k\""), &key("key"), "without `certificate`");
+    assert_error(
+        &tls("certificate = [\"/c\", \"/d\"], key = \"/k\""),
+        &key("key"),
+        "2 certificates and 1 keys",
+    );
+    assert_error(&tls("client_ca = \"/ca\""), &key("client_ca"), "passed through");
+    assert_error(&tls("alpn = [\"h2\"]"), &key("alpn"), "passed through");
+    let pair = |more: &str| tls(&format!("certificate = \"/c\", key = \"/k\", {more}"));
+    assert_error(&pair("client_auth = \"required\""), &key("client_auth"), "without `client_ca`");
+    assert_error(&pair("client_ca = \"/ca\""), &key("client_ca"), "no effect");
+    assert_eq!(problems(&pair("min_version = \"1.3\"")).render(false), "");
+    assert_eq!(problems(&tls("certificate = \"\", key = \"\", client_auth = \"none\"")).render(false), "");
+    let backend = changed("ports = [80]", "ports = [80]\nbackend_tls = { certificate = \"/c\" }");
+    assert_error(&backend, "service[0].backend_tls.certificate", "needs `key` too");
+}
+
+#[test]
+fn routes_by_name_lead_to_another_service_that_passes_tls_through() {
+    let routes = |routes: &str| {
+        let other = format!("{OTHER}listen = [\"10.0.0.11:81\"]\n");
+        let routes = format!("ports = [80]\nsni_routes = {{ {routes} }}");
+        format!("{}{other}", changed("ports = [80]", &routes))
+    };
+    let key = |name: &str| format!("service[0].sni_routes.{name}");
+    assert_eq!(problems(&routes("\"a.org\" = \"other\", \"*.a.org\" = \"other\"")).render(false), "");
+    assert_error(&routes("a = \"othr\""), &key("a"), "no [[service]] is named \"othr\"");
+    assert_error(&routes("a = \"api\""), &key("a"), "is this service itself");
+    assert_error(&routes("a = \"other\", A = \"other\""), &key("A"), "two routes for a");
+    assert_error(&routes("\"10.0.0.1\" = \"other\""), &key("\"10.0.0.1\""), "no server name");
+    let further = format!("{}sni_routes = {{ b = \"api\" }}\n", routes("a = \"other\""));
+    let both = problems(&further);
+    assert_eq!(both.iter().filter(|p| p.message.contains("`sni_routes` of its own")).count(), 2);
+    let pair = "tls = { certificate = \"/c\", key = \"/k\" }\n";
+    let ends = format!("{}{pair}", routes("a = \"other\""));
+    assert_error(&ends, &key("a"), "ends TLS itself");
+    let here = routes("a = \"other\"").replacen("ports", &format!("{pair}ports"), 1);
+    assert_error(&here, &key("a"), "`tls` ends it here");
+}
+
+#[test]
 fn too_many_ports_for_one_service_are_refused() {
     assert_eq!(problems(&changed("[80]", "[\"1001-2024\"]")).render(false), "");
     assert_error(&changed("[80]", "[\"1001-2025\"]"), "service[0].ports", "1025 listeners are too many");

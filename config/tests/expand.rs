@@ -2,14 +2,14 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{
-    Announce, AttributeOverrides, Backend, BackendAddr, Balance, Bfd, Check, CheckKind, ClientLimits,
-    Community, Config, Degraded, Flap, HoldTime, HttpCheck, LargeCommunity, Name, OnAllDown, OnDown, OnShort,
-    Passive, Peer, ProxyVersion, Rate, Role, SendExpect, Service, SourceAddress, Timeouts, Vip, Weight,
-    expand, parse,
+    Announce, AttributeOverrides, Backend, BackendAddr, BackendTls, Balance, Bfd, CertificateFiles, Check,
+    CheckKind, ClientAuth, ClientLimits, Community, Config, Degraded, Flap, HoldTime, HttpCheck,
+    LargeCommunity, Name, OnAllDown, OnDown, OnShort, Passive, Peer, ProxyVersion, Rate, Role, SendExpect,
+    Service, SourceAddress, Timeouts, Tls, TlsVersion, Vip, Weight, expand, parse,
 };
 use ipnet::IpNet;
 use proptest::collection::{btree_set, vec};
@@ -109,6 +109,38 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
     vec(prop_oneof![v4, v6].prop_map(|network| network.expect("a network").trunc()), 0..4)
 }
 
+fn file() -> impl Strategy<Value = PathBuf> {
+    "/[ -~äö]{1,30}".prop_map(PathBuf::from)
+}
+
+fn files() -> impl Strategy<Value = CertificateFiles> {
+    (file(), file()).prop_map(|(certificate, key)| CertificateFiles { certificate, key })
+}
+
+fn tls() -> impl Strategy<Value = Option<Tls>> {
+    let client_auth = prop_oneof![
+        Just(ClientAuth::None),
+        file().prop_map(ClientAuth::Optional),
+        file().prop_map(ClientAuth::Required),
+    ];
+    let version = select(vec![TlsVersion::Tls12, TlsVersion::Tls13]);
+    let parts = (vec(files(), 1..4), option::of(file()), client_auth, version, vec(".{1,20}", 0..3));
+    option::of(parts.prop_map(|(certificates, key_password_file, client_auth, min_version, alpn)| Tls {
+        certificates,
+        key_password_file,
+        client_auth,
+        min_version,
+        alpn,
+    }))
+}
+
+fn backend_tls() -> impl Strategy<Value = BackendTls> {
+    let server_name = option::of("[a-z][a-z0-9]{0,20}(\\.[a-z]{1,10}){0,3}");
+    (any::<bool>(), option::of(file()), server_name, any::<bool>(), option::of(files())).prop_map(
+        |(enabled, ca, server_name, verify, client)| BackendTls { enabled, ca, server_name, verify, client },
+    )
+}
+
 /// `like` with whatever it may do with connections.
 fn connections(like: Service) -> impl Strategy<Value = Service> {
     let balances =
@@ -120,8 +152,17 @@ fn connections(like: Service) -> impl Strategy<Value = Service> {
     let limits = (limit(), limit(), rate);
     let source = select(vec![SourceAddress::Kernel, SourceAddress::Transparent]);
     let lists = (networks(), networks(), networks());
-    (select(balances.to_vec()), limits, source, proxy, after, lists).prop_map(
-        move |(balance, limits, source_address, (send_proxy, accept), (slow_start, on_down), lists)| {
+    let crypt = (tls(), backend_tls());
+    (select(balances.to_vec()), limits, source, proxy, after, lists, crypt).prop_map(
+        move |(
+            balance,
+            limits,
+            source_address,
+            (send_proxy, accept),
+            (slow_start, on_down),
+            lists,
+            (tls, backend_tls),
+        )| {
             let (max_connections, connections, rate) = limits;
             let (trusted_proxies, allow, deny) = lists;
             Service {
@@ -136,6 +177,8 @@ fn connections(like: Service) -> impl Strategy<Value = Service> {
                 deny,
                 slow_start,
                 on_down,
+                tls,
+                backend_tls,
                 ..like.clone()
             }
         },

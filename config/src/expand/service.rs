@@ -1,12 +1,13 @@
 //! `[[service]]` and what is in it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Text, addresses, list, or_empty, quoted, time};
 use crate::model::{
-    Backend, Balance, Check, CheckKind, ClientLimits, HttpCheck, OnDown, Passive, ProxyVersion, Rate,
-    Service, SourceAddress, Timeouts,
+    Backend, BackendTls, Balance, Check, CheckKind, ClientAuth, ClientLimits, HttpCheck, OnDown, Passive,
+    ProxyVersion, Rate, Service, SourceAddress, Timeouts, TlsVersion,
 };
 
 pub(super) fn service(out: &mut Text, service: &Service) {
@@ -21,6 +22,7 @@ pub(super) fn service(out: &mut Text, service: &Service) {
     out.key("required", service.required);
     out.key("min_healthy", service.min_healthy);
     connections(out, service);
+    tls(out, service);
     timeouts(out, &service.timeouts);
     out.key("retries", service.retries);
     check(out, &service.check);
@@ -95,6 +97,47 @@ fn connections(out: &mut Text, service: &Service) {
     out.key("trusted_proxies", list(service.trusted_proxies.iter().map(quoted)));
     out.key("allow", list(service.allow.iter().map(quoted)));
     out.key("deny", list(service.deny.iter().map(quoted)));
+}
+
+fn tls(out: &mut Text, service: &Service) {
+    let tls = service.tls.as_ref();
+    let certificates = tls.map_or(&[][..], |tls| &tls.certificates);
+    let (client_auth, client_ca) = match tls.map(|tls| &tls.client_auth) {
+        None | Some(ClientAuth::None) => ("none", None),
+        Some(ClientAuth::Optional(ca)) => ("optional", Some(ca)),
+        Some(ClientAuth::Required(ca)) => ("required", Some(ca)),
+    };
+    let min_version = match tls.map(|tls| tls.min_version) {
+        None | Some(TlsVersion::Tls12) => "1.2",
+        Some(TlsVersion::Tls13) => "1.3",
+    };
+    let pairs = [
+        ("certificate", list(certificates.iter().map(|files| file(Some(&files.certificate))))),
+        ("key", list(certificates.iter().map(|files| file(Some(&files.key))))),
+        ("key_password_file", file(tls.and_then(|tls| tls.key_password_file.as_ref()))),
+        ("client_ca", file(client_ca)),
+        ("client_auth", quoted(client_auth)),
+        ("min_version", quoted(min_version)),
+        ("alpn", list(tls.map_or(&[][..], |tls| &tls.alpn).iter().map(quoted))),
+    ];
+    out.inline("tls", &pairs);
+    let routes = service.sni_routes.iter();
+    let routes = routes.map(|route| format!("{} = {}", quoted(&route.pattern), quoted(&route.service)));
+    out.key("sni_routes", format_args!("{{ {} }}", routes.collect::<Vec<_>>().join(", ")));
+    let BackendTls { enabled, ca, server_name, verify, client } = &service.backend_tls;
+    let pairs = [
+        ("enabled", enabled.to_string()),
+        ("ca", file(ca.as_ref())),
+        ("server_name", or_empty(server_name.as_ref())),
+        ("verify", verify.to_string()),
+        ("certificate", file(client.as_ref().map(|files| &files.certificate))),
+        ("key", file(client.as_ref().map(|files| &files.key))),
+    ];
+    out.inline("backend_tls", &pairs);
+}
+
+fn file(path: Option<&PathBuf>) -> String {
+    or_empty(path.map(|path| path.display()))
 }
 
 fn timeouts(out: &mut Text, timeouts: &Timeouts) {

@@ -21,9 +21,11 @@ use crate::value::{
 mod backend;
 mod check;
 mod dialog;
+mod tls;
 
 pub(crate) use self::backend::{RawBackend, default_name};
 pub(crate) use self::check::RawCheck;
+pub(crate) use self::tls::{RawBackendTls, RawRoute, RawTls, WhichClients};
 
 /// `[[service]]`, or a service of `[contrail]`.
 #[derive(Debug)]
@@ -45,6 +47,9 @@ pub(crate) struct RawService {
     pub(crate) trusted_proxies: List<IpNet>,
     pub(crate) allow: List<IpNet>,
     pub(crate) deny: List<IpNet>,
+    pub(crate) tls: RawTls,
+    pub(crate) sni_routes: Vec<RawRoute>,
+    pub(crate) backend_tls: RawBackendTls,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: u32,
     pub(crate) check: RawCheck,
@@ -114,6 +119,9 @@ impl RawService {
             trusted_proxies: service.list("trusted_proxies", network),
             allow: service.list("allow", network),
             deny: service.list("deny", network),
+            tls: RawTls::read(service.table("tls", &schema::TLS)),
+            sni_routes: RawRoute::read_all(&mut service),
+            backend_tls: RawBackendTls::read(service.table("backend_tls", &schema::BACKEND_TLS)),
             timeouts: read_timeouts(service.table("timeouts", &schema::TIMEOUTS)),
             retries: service.value("retries", integer(0..=100), 3).value,
             check: RawCheck::read(service.table("check", &schema::CHECK)),

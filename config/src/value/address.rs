@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::{Refused, text};
+use crate::model::LogTarget;
 use crate::types::BackendAddr;
 
 /// Why no host can have `address` as its own and be reached at it; `None` if one can.
@@ -199,6 +200,22 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     };
     let last = text.rsplit('.').next().unwrap_or_default();
     text.len() <= 253 && text.split('.').all(is_label) && !last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Where the log goes.
+pub(crate) fn log_target(value: &DeValue<'_>) -> Result<LogTarget, Refused> {
+    const EXPECTED: &str = "\"stderr\", \"journald\", \"syslog\", or \"syslog://IP:PORT\" (UDP)";
+    let read = |text: &str| match text {
+        "stderr" => Some(LogTarget::Stderr),
+        "journald" => Some(LogTarget::Journald),
+        "syslog" => Some(LogTarget::Syslog),
+        _ => {
+            let address = text.strip_prefix("syslog://")?.parse::<SocketAddr>().ok()?;
+            let is_usable = address.port() != 0 && unusable(address.ip()).is_none();
+            is_usable.then_some(LogTarget::SyslogUdp(address))
+        }
+    };
+    text(EXPECTED, read)(value)
 }
 
 /// Clients' addresses: a network, or one address.
