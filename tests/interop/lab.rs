@@ -6,34 +6,37 @@
 //! ```
 //! Only BGP tells the router where the VIPs are.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::common::SOON;
 use crate::common::backend::Backend;
-use crate::common::configuration::{LOCAL_AS, ROUTER_AS, bgp, quick_check, service_on_vips};
+use crate::common::configuration::{LOCAL_AS, ROUTER_AS, quick_check, service_on_vips};
 use crate::common::daemon::Daemon;
 use crate::common::eventually::eventually;
 use crate::common::http::backend_of;
 use crate::common::process::Process;
 use crate::netns::Namespace;
-use crate::router::{Route, Router, Sessions};
+use crate::router::{Kind, Manner, Route, Router, Session};
 
 pub const VIP4: &str = "10.84.13.100";
 pub const VIP6: &str = "fd84::100";
 pub const LB4: &str = "10.99.2.2";
 pub const LB6: &str = "fd99:2::2";
 pub const ROUTER4: &str = "10.99.2.1";
-const ROUTER6: &str = "fd99:2::1";
+pub const ROUTER6: &str = "fd99:2::1";
 pub const PORT: u16 = 8082;
 
 /// Dropped from top to bottom: the daemon before its network.
-pub struct Lab<R> {
+pub struct Lab {
     pub daemon: Daemon,
     /// `None` only while it is restarted.
-    router: Option<R>,
+    router: Option<Box<dyn Router>>,
     pub backends: [Backend; 2],
     /// `ip monitor` of routes in the router and of addresses in the load balancer's namespace.
     pub router_events: Process,
@@ -41,11 +44,15 @@ pub struct Lab<R> {
     pub client_ns: Namespace,
     pub lb_ns: Namespace,
     pub router_ns: Namespace,
+    kind: Kind,
+    options: Options,
 }
 
 /// What differs from test to test.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
+    /// The load balancer's AS.
+    pub local_as: u32,
     /// Further keys of `[bgp]`.
     pub bgp: String,
     /// Further keys of each `[[bgp.peer]]`.
@@ -54,22 +61,66 @@ pub struct Options {
     pub vip: String,
     /// Further keys of the service.
     pub service: String,
-    /// What the router is told beyond addresses and AS numbers.
-    pub router: Sessions,
+    pub sessions: Vec<Session>,
+    /// How the router speaks.
+    pub manner: Manner,
+    /// The router is where the client is, a hop further away.
+    pub far: bool,
+}
+
+/// A session per family, external, and no delay before anything.
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            local_as: LOCAL_AS,
+            bgp: String::new(),
+            peer: String::new(),
+            vip: "announce_delay = \"0s\"\n".into(),
+            service: String::new(),
+            sessions: vec![over_ipv4(&["ipv4"]), over_ipv6(&["ipv6"])],
+            manner: Manner {
+                local_as: ROUTER_AS,
+                remote_as: LOCAL_AS,
+                hold_time: 9,
+                password: None,
+                ttl_security: false,
+                hops: 1,
+                passive: false,
+                four_octet_as: true,
+                extended_next_hop: false,
+                announces: false,
+            },
+            far: false,
+        }
+    }
 }
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
+/// The session between two addresses.
+pub fn session(own: &str, peer: &str, families: &[&str]) -> Session {
+    let [ipv4, ipv6] = ["ipv4", "ipv6"].map(|family| families.contains(&family));
+    Session { own: ip(own), peer: ip(peer), ipv4, ipv6, interface: None }
+}
+
+pub fn over_ipv4(families: &[&str]) -> Session {
+    session(ROUTER4, LB4, families)
+}
+
+pub fn over_ipv6(families: &[&str]) -> Session {
+    session(ROUTER6, LB6, families)
+}
+
 /// Whether tests against this router can run here; if not, one line says why.
-pub fn can_run<R: Router>() -> bool {
+pub fn can_run(router: Kind) -> bool {
     static SAID: Once = Once::new();
-    let (package, file) = R::PACKAGE;
+    let (package, file) = router.package();
     let why = if !rustix::process::geteuid().is_root() {
         "interop tests skipped: network namespaces need root".to_owned()
-    } else if !R::is_installed() {
-        format!("interop tests skipped: package {package} is not installed ({file} is not there)")
+    } else if !router.is_installed() {
+        format!("interop tests skipped: package {package} is not installed ({} is not there)", file.display())
     } else {
         return true;
     };
@@ -96,78 +147,107 @@ pub fn network() -> (Namespace, Namespace, Namespace) {
         &lb,
         ("to-router", &["10.99.2.2/24", "fd99:2::2/64"]),
     );
-    for (namespace, gateways) in [(&client, ["10.99.1.1", "fd99:1::1"]), (&lb, [ROUTER4, ROUTER6])] {
-        for gateway in gateways {
-            let family = if gateway.contains(':') { "-6" } else { "-4" };
-            namespace.run(&["ip", family, "route", "add", "default", "via", gateway]);
-        }
+    for (namespace, destination, gateway) in [
+        (&client, "default", "10.99.1.1"),
+        (&client, "default", "fd99:1::1"),
+        // No router takes a default route for the way to a next hop.
+        (&client, "10.99.2.0/24", "10.99.1.1"),
+        (&client, "fd99:2::/64", "fd99:1::1"),
+        (&lb, "default", ROUTER4),
+        (&lb, "default", ROUTER6),
+    ] {
+        let family = if gateway.contains(':') { "-6" } else { "-4" };
+        namespace.run(&["ip", family, "route", "add", destination, "via", gateway]);
     }
     (client, router, lb)
 }
 
-/// The router's side of the sessions.
-pub fn sessions(options: &Sessions) -> Sessions {
-    Sessions {
-        addresses: vec![(ip(ROUTER4), ip(LB4)), (ip(ROUTER6), ip(LB6))],
-        local_as: ROUTER_AS,
-        remote_as: LOCAL_AS,
-        ..options.clone()
-    }
+/// Where the daemon under test serves HTTP, in its namespace.
+pub fn admin() -> SocketAddr {
+    SocketAddr::new(ip("127.0.0.1"), 5937)
 }
 
-impl<R: Router> Lab<R> {
-    /// Everything started; waits until both VIPs are in the router's kernel.
+/// The two backends, on the load balancer's own host.
+pub fn backends(lb_ns: &Namespace) -> [Backend; 2] {
+    let backend =
+        |name: &str, port| lb_ns.within(|| Backend::http(name, SocketAddr::new(ip("127.0.0.1"), port)));
+    [backend("a", 9100), backend("b", 9101)]
+}
+
+impl Lab {
+    /// Everything started; waits until both VIPs are in the router's kernel, or in its table where it has no kernel.
     #[track_caller]
-    pub fn announced(options: &Options) -> Self {
-        let lab = Lab::start(options);
+    pub fn announced(router: Kind, options: Options) -> Self {
+        let lab = Lab::start(router, options);
         for vip in [VIP4, VIP6] {
-            lab.wait_fib(vip);
+            lab.wait_announced(vip);
         }
         lab
     }
 
     #[track_caller]
-    pub fn start(options: &Options) -> Self {
+    pub fn start(kind: Kind, options: Options) -> Self {
         let (client_ns, router_ns, lb_ns) = network();
         let monitor = |ns: &Namespace, what| {
             Process::start("ip monitor", &[&ns.prefix()[..], &["ip", "monitor", what]].concat())
         };
         let (router_events, lb_events) = (monitor(&router_ns, "route"), monitor(&lb_ns, "address"));
-        let backend =
-            |name: &str, port| lb_ns.within(|| Backend::http(name, SocketAddr::new(ip("127.0.0.1"), port)));
-        let backends = [backend("a", 9100), backend("b", 9101)];
-        let router = Some(R::start(&router_ns, &sessions(&options.router)));
-        let admin = SocketAddr::new(ip("127.0.0.1"), 5937);
-        let daemon = Daemon::spawn(admin, "", &configuration(options, &backends.each_ref()), &lb_ns.prefix());
-        Lab { daemon, router, backends, router_events, lb_events, client_ns, lb_ns, router_ns }
+        let backends = backends(&lb_ns);
+        let namespace = if options.far { &client_ns } else { &router_ns };
+        let router = Some(kind.start(namespace, &options.sessions, &options.manner));
+        let config = configuration(&options, &backends.each_ref());
+        let daemon = Daemon::spawn(admin(), "", &config, &lb_ns.prefix());
+        Lab { daemon, router, backends, router_events, lb_events, client_ns, lb_ns, router_ns, kind, options }
     }
 
     /// The daemon's configuration.
-    pub fn config(&self, options: &Options) -> String {
-        configuration(options, &self.backends.each_ref())
+    pub fn config(&self) -> String {
+        configuration(&self.options, &self.backends.each_ref())
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Starts the daemon again with the same configuration, after the present one has ended.
-    pub fn restart(&mut self, options: &Options) {
-        let admin = SocketAddr::new(ip("127.0.0.1"), 5937);
-        let config = configuration(options, &self.backends.each_ref());
-        self.daemon = Daemon::spawn(admin, "", &config, &self.lb_ns.prefix());
+    pub fn restart(&mut self) {
+        self.daemon = Daemon::spawn(admin(), "", &self.config(), &self.lb_ns.prefix());
     }
 
     /// Ends the router as a crash would, and starts it again.
-    pub fn restart_router(&mut self, options: &Sessions) {
+    pub fn restart_router(&mut self) {
         self.router = None;
-        self.router = Some(R::start(&self.router_ns, &sessions(options)));
+        let Options { sessions, manner, .. } = &self.options;
+        self.router = Some(self.kind.start(&self.router_ns, sessions, manner));
     }
 
-    fn router(&self) -> &R {
-        self.router.as_ref().expect("a router")
+    pub fn router(&self) -> &dyn Router {
+        self.router.as_deref().expect("a router")
     }
 
     /// Waits for the VIP in the router's BGP table.
     #[track_caller]
     pub fn wait_rib(&self, vip: &str) -> Route {
         eventually(&format!("{vip} in the router's BGP table"), SOON, || self.router().route(&host(vip)))
+    }
+
+    /// Waits until the VIP in the router's BGP table is as it should be.
+    #[track_caller]
+    pub fn wait_rib_with(&self, vip: &str, mut is: impl FnMut(&Route) -> bool) -> Route {
+        eventually(&format!("{vip} in the router's BGP table, as wanted"), SOON, || {
+            match self.router().route(&host(vip)) {
+                Some(route) if is(&route) => Ok(route),
+                other => Err(format!("{other:?}")),
+            }
+        })
+    }
+
+    /// Waits until the VIP is not in the router's BGP table any more.
+    #[track_caller]
+    pub fn wait_no_rib(&self, vip: &str) {
+        eventually(&format!("{vip} gone from the router's BGP table"), SOON, || {
+            self.router().route(&host(vip)).is_none()
+        });
     }
 
     /// Waits for the VIP in the router's kernel, and answers its gateway.
@@ -188,6 +268,16 @@ impl<R: Router> Lab<R> {
         });
     }
 
+    /// Waits until the router would send packets to the VIP this way, as far as it sends packets at all.
+    #[track_caller]
+    pub fn wait_announced(&self, vip: &str) {
+        if self.kind.has_kernel_routes() && !self.options.far {
+            self.wait_fib(vip);
+        } else {
+            self.wait_rib(vip);
+        }
+    }
+
     /// Which backend answers a client beyond the router.
     pub fn fetch(&self, vip: &str) -> std::io::Result<String> {
         self.client_ns.within(|| backend_of(SocketAddr::new(ip(vip), PORT)))
@@ -198,28 +288,55 @@ impl<R: Router> Lab<R> {
         self.lb_ns.within(|| backend_of(SocketAddr::new(ip(vip), PORT)))
     }
 
+    /// What `bgp --json` says of the peer of a session, by the session's place in the options.
+    pub fn peer(&self, session: usize) -> Value {
+        let peers = self.daemon.ask("show bgp json").unwrap_or_default();
+        let name = format!("router-{session}");
+        let found = peers.as_array().and_then(|all| all.iter().find(|peer| peer["name"] == name.as_str()));
+        found.cloned().unwrap_or_default()
+    }
+
+    /// Waits until `bgp --json` says this of the peer of a session.
+    #[track_caller]
+    pub fn wait_peer(&self, session: usize, what: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
+        eventually(what, SOON, || {
+            let peer = self.peer(session);
+            if is(&peer) { Ok(peer) } else { Err(peer.to_string()) }
+        })
+    }
+
     #[track_caller]
     pub fn wait_established(&self) {
-        for peer in [LB4, LB6] {
-            eventually(&format!("session with {peer}"), SOON, || self.router().is_established(ip(peer)));
+        for session in &self.options.sessions {
+            let peer = session.peer;
+            eventually(&format!("session with {peer}"), SOON, || self.router().is_established(peer));
         }
     }
 }
 
-fn host(vip: &str) -> String {
+/// A VIP as a prefix.
+pub fn host(vip: &str) -> String {
     format!("{vip}/{}", if vip.contains(':') { 128 } else { 32 })
 }
 
-fn configuration(options: &Options, backends: &[&Backend]) -> String {
-    let mut text = bgp(&options.bgp);
-    for (name, address, local, family) in
-        [("router-4", ROUTER4, LB4, "ipv4"), ("router-6", ROUTER6, LB6, "ipv6")]
-    {
-        text += &format!(
-            "[[bgp.peer]]\nname = \"{name}\"\naddress = \"{address}\"\nlocal_address = \"{local}\"\n\
-             remote_as = {ROUTER_AS}\nfamilies = [\"{family}\"]\n{}",
-            options.peer
+/// The daemon's configuration: a peer for each session, both VIPs and a service on both of them.
+pub fn configuration(options: &Options, backends: &[&Backend]) -> String {
+    let mut text = format!(
+        "[bgp]\nlocal_as = {}\nrouter_id = \"10.84.14.11\"\nconnect_retry = \"1s\"\n{}",
+        options.local_as, options.bgp
+    );
+    for (number, session) in options.sessions.iter().enumerate() {
+        let Session { own, peer, interface, .. } = session;
+        let families: Vec<_> = session.families().collect();
+        let _ = write!(
+            text,
+            "[[bgp.peer]]\nname = \"router-{number}\"\nremote_as = {}\nfamilies = {families:?}\n{}",
+            options.manner.local_as, options.peer
         );
+        text += &match interface {
+            None => format!("address = \"{own}\"\nlocal_address = \"{peer}\"\n"),
+            Some(_) => format!("address = \"{own}%to-router\"\n"),
+        };
     }
     for vip in [VIP4, VIP6] {
         text += &format!("[[vip]]\naddress = \"{vip}\"\n{}", options.vip);

@@ -1,7 +1,7 @@
-//! Interop tests: the real binary, real BIRD 2 and real FRR, each in a network namespace of its own.
+//! Interop tests: the real binary and real routers (BIRD 2, BIRD 1.6, FRR, GoBGP), each in a network namespace of its own.
 //!
-//! They need root and the Debian packages `bird2` and `frr`. Without root they say so in one line and count as skipped;
-//! with root, a router that is not installed is named and its tests count as skipped.
+//! They need root and what `.ci/setup routers` installs. Without root they say so in one line and count as skipped; with
+//! root, a router that is not installed is named and its tests count as skipped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

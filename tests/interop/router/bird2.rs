@@ -1,105 +1,71 @@
-//! BIRD 2: one process, a text protocol on a Unix socket.
+//! BIRD 2: one process for both families.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::Path;
 
-use tempfile::TempDir;
-
-use super::{Route, Router, Sessions};
+use super::birdc::{Bird, options, protocol};
+use super::{Manner, ROUTE4, ROUTE6, Route, Router, Session};
 use crate::common::process::Process;
 use crate::netns::Namespace;
 
 #[derive(Debug)]
-pub struct Bird2 {
-    _process: Process,
-    dir: TempDir,
+pub struct Bird2(Bird);
+
+impl Bird2 {
+    pub fn start(namespace: &Namespace, sessions: &[Session], manner: &Manner) -> Self {
+        let configuration = configuration(sessions, manner);
+        Bird2(Bird::start(namespace, Path::new("/usr/sbin/bird"), "/usr/sbin/birdc".into(), &configuration))
+    }
 }
 
 impl Router for Bird2 {
-    const PACKAGE: (&str, &str) = ("bird2", "/usr/sbin/bird");
-
-    fn start(namespace: &Namespace, sessions: &Sessions) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| dir.path().join(name).to_str().expect("a path in UTF-8").to_owned();
-        let (file, socket, pid) = (path("bird.conf"), path("bird.ctl"), path("bird.pid"));
-        std::fs::write(&file, configuration(sessions)).expect("the configuration file");
-        let argv = ["bird", "-f", "-c", &file, "-s", &socket, "-P", &pid];
-        let process = Process::start("bird", &[&namespace.prefix()[..], &argv].concat());
-        Bird2 { _process: process, dir }
-    }
-
     fn is_established(&self, peer: IpAddr) -> bool {
-        self.ask(&format!("show protocols {}", protocol(peer))).contains("Established")
+        self.0.is_established(peer)
     }
 
     fn route(&self, prefix: &str) -> Option<Route> {
-        let text = self.ask(&format!("show route for {prefix} primary all"));
-        let attribute = |name: &str| {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("BGP.{name}: ")));
-            line.map(str::to_owned)
-        };
-        // With a link-local next hop beside it, the global one comes first.
-        let next_hop = attribute("next_hop")?.split_whitespace().next()?.parse().ok()?;
-        let as_path = attribute("as_path")?.split_whitespace().filter_map(|asn| asn.parse().ok()).collect();
-        Some(Route {
-            next_hop,
-            med: attribute("med").and_then(|med| med.parse().ok()),
-            as_path,
-            communities: communities(attribute("community")),
-            large_communities: communities(attribute("large_community")),
-        })
+        self.0.route(prefix)
+    }
+
+    fn refresh(&self, session: &Session) {
+        self.0.order("reload in", session, "");
+    }
+
+    fn clear(&self, session: &Session) {
+        self.0.order("restart", session, "");
+    }
+
+    fn shut_down(&self, session: &Session, text: &str) {
+        self.0.order("disable", session, &format!("\"{text}\""));
+    }
+
+    fn reconfigure(&self, sessions: &[Session], manner: &Manner) {
+        self.0.reconfigure(&configuration(sessions, manner));
+    }
+
+    fn speakers(&self) -> Vec<&Process> {
+        vec![&self.0.process]
     }
 }
 
-impl Bird2 {
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("bird.ctl")
-    }
-
-    /// The reply to a command; empty while BIRD does not answer yet.
-    fn ask(&self, command: &str) -> String {
-        let out = Command::new("birdc").arg("-s").arg(self.socket()).args(command.split(' ')).output();
-        String::from_utf8_lossy(&out.expect("birdc").stdout).into_owned()
-    }
-}
-
-/// `(64512,100) (64512,200)` as `64512:100` and so on.
-fn communities(text: Option<String>) -> BTreeSet<String> {
-    let text = text.unwrap_or_default().replace(' ', "");
-    let all = text.split(['(', ')']).filter(|part| !part.is_empty());
-    all.map(|part| part.replace(',', ":")).collect()
-}
-
-fn protocol(peer: IpAddr) -> &'static str {
-    if peer.is_ipv4() { "lb4" } else { "lb6" }
-}
-
-fn configuration(sessions: &Sessions) -> String {
-    let mut text = String::from(
-        "router id 10.99.2.1;\nlog stderr all;\nprotocol device { scan time 1; }\n\
-         protocol kernel { ipv4 { import none; export all; }; merge paths on; }\n\
-         protocol kernel { ipv6 { import none; export all; }; merge paths on; }\n",
+fn configuration(sessions: &[Session], manner: &Manner) -> String {
+    let mut text = format!(
+        "router id 10.99.2.1;\nlog stderr all;\nprotocol device {{ scan time 1; }}\n\
+         protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; merge paths on; }}\n\
+         protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; merge paths on; }}\n\
+         protocol static {{ ipv4; route {ROUTE4} blackhole; }}\n\
+         protocol static {{ ipv6; route {ROUTE6} blackhole; }}\n",
     );
-    let Sessions { local_as, remote_as, password, ttl_security, .. } = sessions;
-    for (own, peer) in &sessions.addresses {
-        let family = if peer.is_ipv4() { "ipv4" } else { "ipv6" };
-        let mut options = String::new();
-        if let Some(password) = password {
-            let _ = write!(options, "password \"{password}\"; ");
+    for session in sessions {
+        let _ = write!(text, "protocol bgp {} {{ {}", protocol(session.peer), options(session, manner));
+        let export = if manner.announces { "where source = RTS_STATIC" } else { "none" };
+        for family in session.families() {
+            let extended =
+                if manner.extended_next_hop && family == "ipv4" { "extended next hop on; " } else { "" };
+            let _ = write!(text, "{family} {{ import all; export {export}; {extended}}}; ");
         }
-        if *ttl_security {
-            options.push_str("ttl security on; ");
-        }
-        let _ = writeln!(
-            text,
-            "protocol bgp {} {{ local {own} as {local_as}; neighbor {peer} as {remote_as}; {options}\
-             connect delay time 1; connect retry time 1; error wait time 1, 2; hold time 9; \
-             {family} {{ import all; export none; }}; }}",
-            protocol(*peer)
-        );
+        text += "}\n";
     }
     text
 }

@@ -1,67 +1,36 @@
-//! What must hold with every router. Each scenario is one test per router.
+//! The life of a VIP on its host, as the router and its clients see it.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::{Row, scenarios};
 use crate::common::SOON;
 use crate::common::backend::Backend;
 use crate::common::configuration::LOCAL_AS;
-use crate::common::eventually::eventually;
-use crate::lab::{LB4, LB6, Lab, Options, VIP4, VIP6};
-use crate::router::{Router, Sessions, with_every_router};
+use crate::lab::{Lab, Options, VIP4, VIP6};
+use crate::router::Kind;
 
-with_every_router! {
-    vip_is_in_rib_and_fib_with_its_attributes_and_clients_reach_it
-    all_backends_killed_takes_the_route_away_and_one_back_brings_it_after_announce_delay
-    short_service_degrades_the_route
-    sigterm_takes_the_route_away_before_the_listener_closes
-    kill_9_takes_the_route_away_and_a_restart_brings_it_back
-    address_is_on_lo_before_the_route_and_gone_after_it
-    address_that_somebody_takes_off_withdraws_and_comes_back
-    refused_reload_leaves_every_address_where_it_is
-    vip_follows_its_interface_setting
-    router_that_restarts_learns_the_vip_again
-    router_may_dial_us
-    both_sides_may_dial
-    session_may_be_secured_by_md5_and_ttl
+scenarios! {
+    all_backends_killed_takes_the_route_away_and_one_back_brings_it_after_announce_delay:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
+    short_service_degrades_the_route: bird2 bird1 frr gobgp;
+    sigterm_takes_the_route_away_before_the_listener_closes:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
+    kill_9_takes_the_route_away_and_a_restart_brings_it_back: bird2 bird1 frr gobgp;
+    address_is_on_lo_before_the_route_and_gone_after_it:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
+    address_that_somebody_takes_off_withdraws_and_comes_back:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
+    refused_reload_leaves_every_address_where_it_is:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
+    vip_follows_its_interface_setting:
+        bird2 frr, not bird1 "as with BIRD 2", not gobgp "no kernel routes";
 }
 
-/// No delay: for scenarios that are about something else.
-fn at_once() -> Options {
-    Options { vip: "announce_delay = \"0s\"\n".into(), ..Options::default() }
-}
-
-fn set(items: &[&str]) -> BTreeSet<String> {
-    items.iter().map(|item| (*item).to_owned()).collect()
-}
-
-fn vip_is_in_rib_and_fib_with_its_attributes_and_clients_reach_it<R: Router>() {
-    let mut options = at_once();
-    options.vip += "announce = { med = 7, prepend = 1, communities = [\"64512:100\", \"64512:200\"], \
-                    large_communities = [\"64512:1:2\"] }\n";
-    let lab = Lab::<R>::start(&options);
-    lab.wait_established();
-    for (vip, next_hop) in [(VIP4, LB4), (VIP6, LB6)] {
-        let route = lab.wait_rib(vip);
-        assert_eq!(route.next_hop.to_string(), next_hop);
-        assert_eq!((route.med, route.as_path), (Some(7), vec![LOCAL_AS; 2]));
-        assert_eq!(route.communities, set(&["64512:100", "64512:200"]));
-        assert_eq!(route.large_communities, set(&["64512:1:2"]));
-        lab.wait_fib(vip);
-        for backend in ["a", "b"] {
-            eventually(&format!("{backend} answers behind {vip}"), SOON, || {
-                lab.fetch(vip).unwrap() == backend
-            });
-        }
-    }
-    assert_eq!(lab.wait_fib(VIP4), LB4);
-}
-
-fn all_backends_killed_takes_the_route_away_and_one_back_brings_it_after_announce_delay<R: Router>() {
+fn all_backends_killed_takes_the_route_away_and_one_back_brings_it_after_announce_delay(router: Kind) {
     let options = Options { vip: "announce_delay = \"2s\"\n".into(), ..Options::default() };
-    let mut lab = Lab::<R>::announced(&options);
+    let mut lab = Lab::announced(router, options);
     lab.backends.iter_mut().for_each(Backend::stop);
     for vip in [VIP4, VIP6] {
         lab.wait_no_fib(vip, SOON);
@@ -79,23 +48,19 @@ fn all_backends_killed_takes_the_route_away_and_one_back_brings_it_after_announc
     assert_eq!(lab.fetch(VIP6).unwrap(), "b");
 }
 
-fn short_service_degrades_the_route<R: Router>() {
-    let mut options = at_once();
-    options.service += "min_healthy = 2\n";
+fn short_service_degrades_the_route(router: Kind) {
+    let mut options = Options { service: "min_healthy = 2\n".into(), ..Options::default() };
     options.vip += "degraded = { med = 200, prepend = 2 }\n";
-    let mut lab = Lab::<R>::announced(&options);
+    let mut lab = Lab::announced(router, options);
     lab.backends[0].stop();
     for vip in [VIP4, VIP6] {
-        eventually("the router has the degraded route", SOON, || {
-            let route = lab.wait_rib(vip);
-            route.med == Some(200) && route.as_path == [LOCAL_AS; 3]
-        });
+        lab.wait_rib_with(vip, |route| route.med == Some(200) && route.as_path == [LOCAL_AS; 3]);
     }
-    assert_eq!(lab.fetch(VIP4).unwrap(), "b");
+    assert_eq!(lab.fetch_locally(VIP4).unwrap(), "b");
 }
 
-fn sigterm_takes_the_route_away_before_the_listener_closes<R: Router>() {
-    let mut lab = Lab::<R>::announced(&at_once());
+fn sigterm_takes_the_route_away_before_the_listener_closes(router: Kind) {
+    let mut lab = Lab::announced(router, Options::default());
     let mark = lab.router_events.stdout().len();
     lab.daemon.signal(Signal::TERM);
     for vip in [VIP4, VIP6] {
@@ -110,22 +75,21 @@ fn sigterm_takes_the_route_away_before_the_listener_closes<R: Router>() {
     assert!(lab.fetch_locally(VIP4).is_err());
 }
 
-fn kill_9_takes_the_route_away_and_a_restart_brings_it_back<R: Router>() {
-    let mut lab = Lab::<R>::announced(&at_once());
+fn kill_9_takes_the_route_away_and_a_restart_brings_it_back(router: Kind) {
+    let mut lab = Lab::announced(router, Options::default());
     lab.daemon.signal(Signal::KILL);
     lab.daemon.wait_exit(SOON);
     for vip in [VIP4, VIP6] {
-        lab.wait_no_fib(vip, SOON);
+        lab.wait_no_rib(vip);
     }
-    lab.restart(&at_once());
+    lab.restart();
     for vip in [VIP4, VIP6] {
-        lab.wait_fib(vip);
-        assert!(lab.fetch(vip).is_ok(), "{vip}");
+        lab.wait_announced(vip);
     }
 }
 
-fn address_is_on_lo_before_the_route_and_gone_after_it<R: Router>() {
-    let mut lab = Lab::<R>::announced(&at_once());
+fn address_is_on_lo_before_the_route_and_gone_after_it(router: Kind) {
+    let mut lab = Lab::announced(router, Options::default());
     for vip in [VIP4, VIP6] {
         let added = |line: &String| line.contains(&format!(" {vip}/"));
         let address = lab.lb_events.stdout().wait_since(0, SOON, added).unwrap();
@@ -146,9 +110,10 @@ fn address_is_on_lo_before_the_route_and_gone_after_it<R: Router>() {
     }
 }
 
-fn address_that_somebody_takes_off_withdraws_and_comes_back<R: Router>() {
+fn address_that_somebody_takes_off_withdraws_and_comes_back(router: Kind) {
     // Long enough for the slower router to take the route out of its kernel in between.
-    let lab = Lab::<R>::announced(&Options { vip: "announce_delay = \"1s\"\n".into(), ..Options::default() });
+    let lab =
+        Lab::announced(router, Options { vip: "announce_delay = \"1s\"\n".into(), ..Options::default() });
     let mark = lab.router_events.stdout().len();
     lab.lb_ns.run(&["ip", "address", "del", &format!("{VIP4}/32"), "dev", "lo"]);
     let withdrawn = |line: &String| line.starts_with("Deleted") && line.contains(VIP4);
@@ -159,17 +124,17 @@ fn address_that_somebody_takes_off_withdraws_and_comes_back<R: Router>() {
 }
 
 /// The configuration with each VIP on an interface of its own.
-fn on_interfaces<R: Router>(lab: &Lab<R>, of_vip4: &str, of_vip6: &str) -> String {
+fn on_interfaces(lab: &Lab, of_vip4: &str, of_vip6: &str) -> String {
     let on = |config: String, vip: &str, interface: &str| {
         let address = format!("address = \"{vip}\"\n");
         assert!(config.contains(&address), "{config}");
         config.replace(&address, &format!("{address}interface = \"{interface}\"\n"))
     };
-    on(on(lab.config(&at_once()), VIP4, of_vip4), VIP6, of_vip6)
+    on(on(lab.config(), VIP4, of_vip4), VIP6, of_vip6)
 }
 
-fn refused_reload_leaves_every_address_where_it_is<R: Router>() {
-    let lab = Lab::<R>::announced(&at_once());
+fn refused_reload_leaves_every_address_where_it_is(router: Kind) {
+    let lab = Lab::announced(router, Options::default());
     lab.lb_ns.run(&["ip", "link", "add", "there", "type", "veth", "peer", "name", "other"]);
     let mark = lab.lb_events.stdout().len();
     lab.daemon.write_config(&on_interfaces(&lab, "there", "not-there"));
@@ -184,8 +149,8 @@ fn refused_reload_leaves_every_address_where_it_is<R: Router>() {
     assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
 }
 
-fn vip_follows_its_interface_setting<R: Router>() {
-    let lab = Lab::<R>::announced(&at_once());
+fn vip_follows_its_interface_setting(router: Kind) {
+    let lab = Lab::announced(router, Options::default());
     lab.lb_ns.run(&["ip", "link", "add", "there", "type", "veth", "peer", "name", "other"]);
     lab.lb_ns.run(&["ip", "link", "set", "there", "up"]);
     let mark = lab.router_events.stdout().len();
@@ -200,42 +165,4 @@ fn vip_follows_its_interface_setting<R: Router>() {
     lab.daemon.reload(&on_interfaces(&lab, "lo", "lo"));
     lab.wait_fib(VIP4);
     assert!(lab.fetch(VIP4).is_ok());
-}
-
-fn router_that_restarts_learns_the_vip_again<R: Router>() {
-    let mut lab = Lab::<R>::announced(&at_once());
-    lab.restart_router(&Sessions::default());
-    lab.wait_established();
-    for vip in [VIP4, VIP6] {
-        lab.wait_rib(vip);
-        lab.wait_fib(vip);
-        assert!(lab.fetch(vip).is_ok(), "{vip}");
-    }
-}
-
-fn router_may_dial_us<R: Router>() {
-    let mut options = at_once();
-    options.bgp += &format!("listen = [\"{LB4}:179\", \"[{LB6}]:179\"]\n");
-    options.peer += "passive = true\n";
-    let lab = Lab::<R>::announced(&options);
-    assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
-}
-
-fn both_sides_may_dial<R: Router>() {
-    let mut options = at_once();
-    options.bgp += &format!("listen = [\"{LB4}:179\", \"[{LB6}]:179\"]\n");
-    let lab = Lab::<R>::announced(&options);
-    lab.wait_established();
-    assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
-}
-
-fn session_may_be_secured_by_md5_and_ttl<R: Router>() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("password");
-    std::fs::write(&file, "between-us\n").unwrap();
-    let mut options = at_once();
-    options.peer += &format!("password_file = {file:?}\nttl_security = true\n");
-    options.router = Sessions { password: Some("between-us"), ttl_security: true, ..Sessions::default() };
-    let lab = Lab::<R>::announced(&options);
-    assert!(lab.fetch(VIP4).is_ok() && lab.fetch(VIP6).is_ok());
 }

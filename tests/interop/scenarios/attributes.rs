@@ -1,0 +1,47 @@
+//! What the router sees of a route's attributes.
+
+use std::collections::BTreeSet;
+
+use super::{Row, scenarios};
+use crate::common::backend::Backend;
+use crate::common::configuration::LOCAL_AS;
+use crate::lab::{Lab, Options, VIP4, VIP6};
+use crate::router::Kind;
+
+scenarios! {
+    med_prepend_and_communities_arrive: bird2 bird1 frr gobgp;
+    graceful_shutdown_is_seen_when_nothing_is_left: bird2 bird1 frr gobgp;
+}
+
+/// `65535:0`, GRACEFUL_SHUTDOWN (RFC 8326), as the routers write it.
+const GRACEFUL_SHUTDOWN: [&str; 2] = ["65535:0", "graceful-shutdown"];
+
+fn set(items: &[&str]) -> BTreeSet<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+fn med_prepend_and_communities_arrive(router: Kind) {
+    let mut options = Options::default();
+    options.vip += "announce = { med = 7, prepend = 1, communities = [\"64512:100\", \"64512:200\"], \
+                    large_communities = [\"64512:1:2\", \"4200000001:3:4294967295\"] }\n";
+    let lab = Lab::start(router, options);
+    for vip in [VIP4, VIP6] {
+        let route = lab.wait_rib(vip);
+        assert_eq!((route.med, route.as_path), (Some(7), vec![LOCAL_AS; 2]));
+        assert_eq!(route.communities, set(&["64512:100", "64512:200"]));
+        assert_eq!(route.large_communities, set(&["64512:1:2", "4200000001:3:4294967295"]));
+    }
+}
+
+fn graceful_shutdown_is_seen_when_nothing_is_left(router: Kind) {
+    let mut options = Options::default();
+    options.vip += "on_all_down = \"last_resort\"\n";
+    let mut lab = Lab::announced(router, options);
+    lab.backends.iter_mut().for_each(Backend::stop);
+    for vip in [VIP4, VIP6] {
+        lab.wait_rib_with(vip, |route| {
+            route.med == Some(u32::MAX)
+                && GRACEFUL_SHUTDOWN.iter().any(|name| route.communities.contains(*name))
+        });
+    }
+}
