@@ -359,9 +359,10 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// The last element of a key path.
+/// The last element of a key path; dots within quotes are part of it.
 fn last_of(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
+    let quote = path.strip_suffix('"').and_then(|rest| rest.rfind('"'));
+    quote.map_or_else(|| path.rsplit('.').next(), |start| path.get(start..)).unwrap_or(path)
 }
 
 /// Equal scalars, equal durations however written, or two empty lists.

@@ -338,6 +338,7 @@ fn routes_by_name_lead_to_another_service_that_passes_tls_through() {
     assert_error(&routes("a = \"othr\""), &key("a"), "no [[service]] is named \"othr\"");
     assert_error(&routes("a = \"api\""), &key("a"), "is this service itself");
     assert_error(&routes("a = \"other\", A = \"other\""), &key("A"), "two routes for a");
+    assert_error(&routes("\"a.org\" = 1"), &key("\"a.org\""), "`\"a.org\"` cannot be 1");
     assert_error(&routes("\"10.0.0.1\" = \"other\""), &key("\"10.0.0.1\""), "no server name");
     let further = format!("{}sni_routes = {{ b = \"api\" }}\n", routes("a = \"other\""));
     let both = problems(&further);

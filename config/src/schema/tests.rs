@@ -100,6 +100,21 @@ fn a_key_that_is_not_built_is_accepted_at_the_value_that_is_done_anyway() {
     }
 }
 
+/// In some table at least: what `[bgp]` hands down is with the peers, and a service has either `ports` or `listen`.
+#[test]
+fn the_long_form_has_every_key() {
+    let full = include_str!("../../tests/fixtures/full.toml");
+    let text = crate::expand(&parse(full, "full.toml").unwrap().config);
+    for section in sections().filter(|section| section.header != "[contrail]") {
+        for key in section.keys.iter().filter(|key| key.support == Support::Built) {
+            let name = format!("{} =", key.name);
+            let is_table =
+                text.contains(&format!(".{}]]", key.name)) || text.contains(&format!(".{}]", key.name));
+            assert!(text.contains(&name) || is_table, "{} of {}", key.name, section.header);
+        }
+    }
+}
+
 #[test]
 fn every_unknown_key_is_refused_in_every_table() {
     for section in sections() {
