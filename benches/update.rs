@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgp_speaker::Attributes;
-use bgp_speaker::pack::{Changes, Dialect, pack};
+use bgp_speaker::pack::{Changes, Dialect, NextHops, pack};
 use bgp_speaker::wire::{AttributeContext, HEADER_LEN, Update};
 use bgpkit_parser::models::{AsnLength, BgpMessage};
 use bgpkit_parser::parser::bgp::messages::parse_bgp_message;
@@ -25,8 +25,8 @@ fn dialect() -> Dialect {
         internal: false,
         as4: true,
         families: FAMILIES.to_vec(),
-        next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
-        next_hop_v6: None,
+        next_hops: NextHops { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), ..NextHops::default() },
+        only_to_customer: false,
     }
 }
 
@@ -38,6 +38,7 @@ fn announcement(count: u32) -> Changes {
         prepend: 0,
         communities: vec![Community(0xFC00_0064)],
         large_communities: vec![LargeCommunity(64512, 1, 2)],
+        link_bandwidth: None,
     };
     let prefixes = (0..count).map(|n| IpNet::from(IpAddr::from(Ipv4Addr::from(0x0A00_0000 + n))));
     Changes { withdrawn: Vec::new(), announced: BTreeMap::from([(attributes, prefixes.collect())]) }
@@ -66,7 +67,7 @@ fn build(c: &mut Criterion) {
 }
 
 fn read(c: &mut Criterion) {
-    let context = AttributeContext { as4: true, internal: false, families: &FAMILIES };
+    let context = AttributeContext { as4: true, internal: false, families: &FAMILIES, v4_over_v6: false };
     let mut group = c.benchmark_group("read an UPDATE");
     for count in ROUTES {
         let message: Bytes = packed(&announcement(count)).freeze();

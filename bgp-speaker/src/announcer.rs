@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use bgpkit_parser::error::EncodingError;
 use bytes::BytesMut;
-use config::{Family, Name};
+use config::Family;
 use ipnet::IpNet;
 
 use crate::pack::{self, Changes, Dialect};
+use crate::policy::Policy;
 use crate::rib::AdjRibOut;
 use crate::route::RouteSet;
 use crate::status::Unannounced;
@@ -67,7 +68,7 @@ pub(crate) struct Batch {
 /// The announcing half of a session.
 #[derive(Debug)]
 pub(crate) struct Announcer {
-    peer: Name,
+    policy: Policy,
     dialect: Dialect,
     /// Refreshes are demarcated (RFC 7313).
     demarcate: bool,
@@ -85,14 +86,14 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     pub(crate) fn new(
-        peer: Name,
+        policy: Policy,
         dialect: Dialect,
         demarcate: bool,
         ack_limit: Duration,
         now: Instant,
     ) -> Self {
         Announcer {
-            peer,
+            policy,
             dialect,
             demarcate,
             ack_limit,
@@ -140,7 +141,7 @@ impl Announcer {
     }
 
     fn say(&mut self, desired: &Arc<RouteSet>, batch: &mut Batch) -> Result<Changes, EncodingError> {
-        let diff = self.rib.advance(desired, &self.peer, &self.dialect);
+        let diff = self.rib.advance(desired, &self.policy, &self.dialect);
         self.unannounced = diff.unannounced;
         batch.updates += pack::pack(&diff.changes, &self.dialect, &mut batch.octets)?;
         if self.said.replace(desired.clone()).is_none() {
@@ -217,12 +218,10 @@ impl Announcer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use config::{Asn, PeerSet};
+    use config::{AttributeOverrides, Name};
 
     use super::*;
-    use crate::route::{Attributes, Route};
+    use crate::fixture;
     use crate::wire::{Framer, MessageKind};
 
     const LIMIT: Duration = Duration::from_secs(6);
@@ -233,24 +232,15 @@ mod tests {
     }
 
     fn announcer(now: Instant) -> Announcer {
-        let dialect = Dialect {
-            local_as: Asn::new(64512).unwrap(),
-            internal: false,
-            as4: true,
-            families: vec![Family::Ipv4],
-            next_hop_v4: Some([192, 0, 2, 1].into()),
-            next_hop_v6: None,
-        };
-        Announcer::new(Name::new("peer").unwrap(), dialect, true, LIMIT, now)
+        let (announce, degraded) = (AttributeOverrides::default(), AttributeOverrides::default());
+        let policy = Policy { peer: Name::new("peer").unwrap(), announce, degraded };
+        Announcer::new(policy, fixture::dialect(), true, LIMIT, now)
     }
 
     fn decision(version: u64, hosts: &[u8], now: Instant) -> Arc<RouteSet> {
-        let (communities, large_communities) = (vec![], vec![]);
-        let attributes = Attributes { med: 1, local_pref: 1, prepend: 0, communities, large_communities };
-        let route = Route { attributes, peers: PeerSet::All };
-        let routes: BTreeMap<IpNet, Route> =
-            hosts.iter().map(|host| (format!("10.0.0.{host}/32").parse().unwrap(), route.clone())).collect();
-        Arc::new(RouteSet { version, decided: now, cause: version, routes })
+        let prefixes: Vec<_> = hosts.iter().map(|host| format!("10.0.0.{host}/32")).collect();
+        let routes: Vec<_> = prefixes.iter().map(|prefix| (prefix.as_str(), 1)).collect();
+        Arc::new(fixture::decision(version, &routes, now))
     }
 
     fn kinds(octets: &[u8]) -> Vec<MessageKind> {

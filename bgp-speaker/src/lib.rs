@@ -7,12 +7,16 @@
 mod announcer;
 pub mod bfd;
 mod connection;
+mod dialect;
+#[cfg(test)]
+mod fixture;
 mod fsm;
 mod listener;
 mod md5;
 mod observer;
 pub mod pack;
 mod peer_task;
+mod policy;
 mod rib;
 mod roster;
 mod route;
@@ -26,7 +30,7 @@ mod supervisor;
 mod transport;
 pub mod wire;
 
-pub use route::{Attributes, Route, RouteSet};
+pub use route::{Attributes, Preference, Route, RouteSet};
 pub use speaker::{Settled, Speaker, SpeakerError};
 pub use status::{
     CloseReason, MessageCounts, Negotiated, Origin, PeerEvent, PeerState, PeerStatus, Unannounced,

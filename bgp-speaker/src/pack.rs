@@ -1,20 +1,17 @@
 //! Changes into UPDATEs: as few as the 4096-octet limit allows, routes with equal attributes together, withdrawals first.
 //!
-//! Pure. Attribute values are encoded by `bgpkit-parser`; what it cannot get wrong-proof (lengths, splitting, the
-//! multiprotocol attributes, AS_TRANS) is done here.
+//! Pure. What a session says of a route is the matter of [`Dialect`]; lengths, splitting and the multiprotocol attributes
+//! are done here.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgpkit_parser::error::EncodingError;
-use bgpkit_parser::models::{
-    AsPath, AsPathSegment, AsnLength, AttrFlags, Attribute, AttributeValue, Community as WireCommunity,
-    LargeCommunity as WireLargeCommunity, Origin,
-};
 use bytes::{BufMut, BytesMut};
-use config::{Asn, Community, Family};
+use config::Family;
 use ipnet::IpNet;
 
+use crate::dialect::Ipv4Way;
+pub use crate::dialect::{Dialect, Ipv6NextHop, NextHops};
 use crate::route::Attributes;
 use crate::wire::{
     self, HEADER_LEN, MAX_MESSAGE_LEN, MessageKind, SAFI_UNICAST, encoded_len, write_message, write_prefix,
@@ -22,27 +19,11 @@ use crate::wire::{
 
 /// Octets of a whole UPDATE besides withdrawn routes, attributes and NLRI.
 const UPDATE_OVERHEAD: usize = HEADER_LEN + 2 + 2;
-/// Octets of MP_REACH_NLRI (IPv6, one next hop) and of MP_UNREACH_NLRI besides the prefixes, extended length.
-const REACH_OVERHEAD: usize = 4 + 2 + 1 + 1 + 16 + 1;
+/// Octets of MP_REACH_NLRI (the longest next hop) and of MP_UNREACH_NLRI besides the prefixes, extended length.
+const REACH_OVERHEAD: usize = 4 + 2 + 1 + 1 + 32 + 1;
 const UNREACH_OVERHEAD: usize = 4 + 2 + 1;
-/// AS numbers in one segment: its count is one octet.
-const SEGMENT_HOPS: usize = 255;
 /// What attributes may take; leaves room for the longest prefix in either encoding.
-const MAX_ATTRIBUTES: usize = MAX_MESSAGE_LEN - UPDATE_OVERHEAD - REACH_OVERHEAD - 17;
-
-/// How one session says things: fixed from Established to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialect {
-    pub local_as: Asn,
-    /// iBGP: no AS_PATH, but LOCAL_PREF.
-    pub internal: bool,
-    /// AS numbers take four octets (RFC 6793).
-    pub as4: bool,
-    /// Negotiated.
-    pub families: Vec<Family>,
-    pub next_hop_v4: Option<Ipv4Addr>,
-    pub next_hop_v6: Option<Ipv6Addr>,
-}
+pub(crate) const MAX_ATTRIBUTES: usize = MAX_MESSAGE_LEN - UPDATE_OVERHEAD - REACH_OVERHEAD - 17;
 
 /// What has to be said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,133 +37,6 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.withdrawn.is_empty() && self.announced.is_empty()
     }
-}
-
-impl Dialect {
-    /// Next hops are the override for its family, else the session's own address for its own family.
-    pub fn next_hops(local: IpAddr, configured: Option<IpAddr>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-        let (mut v4, mut v6) = (None, None);
-        for address in [Some(local), configured].into_iter().flatten() {
-            match address {
-                IpAddr::V4(address) => v4 = Some(address),
-                // A link-local address alone is no next hop (RFC 2545 §3).
-                IpAddr::V6(address) if address.is_unicast_link_local() => {}
-                IpAddr::V6(address) => v6 = Some(address),
-            }
-        }
-        (v4, v6)
-    }
-
-    /// Why a route cannot be told to this peer; `None`: it can.
-    pub fn obstacle(&self, prefix: &IpNet, attributes: &Attributes) -> Option<String> {
-        let family = Family::of(prefix.addr());
-        if !self.families.contains(&family) {
-            return Some(format!("{family} was not negotiated; check `families` here and on the peer"));
-        }
-        let has_next_hop = match family {
-            Family::Ipv4 => self.next_hop_v4.is_some(),
-            Family::Ipv6 => self.next_hop_v6.is_some(),
-        };
-        if !has_next_hop {
-            return Some(format!("no {family} next hop on this session; set the peer's `next_hop`"));
-        }
-        let octets = attributes_bound(attributes);
-        (octets > MAX_ATTRIBUTES)
-            .then(|| format!("its attributes take up to {octets} octets, an UPDATE has {MAX_ATTRIBUTES}"))
-    }
-
-    /// `attributes` without what this session does not say, so that a change of that is none.
-    pub fn effective(&self, attributes: &Attributes) -> Attributes {
-        let mut effective = attributes.clone();
-        if self.internal {
-            effective.prepend = 0;
-        } else {
-            effective.local_pref = 0;
-        }
-        effective
-    }
-
-    /// Whether `desired` would be said as `effective`, which [`Dialect::effective`] made, was.
-    pub(crate) fn says_the_same(&self, effective: &Attributes, desired: &Attributes) -> bool {
-        let Attributes { med, local_pref, prepend, communities, large_communities } = desired;
-        effective.med == *med
-            && (!self.internal || effective.local_pref == *local_pref)
-            && (self.internal || effective.prepend == *prepend)
-            && effective.communities == *communities
-            && effective.large_communities == *large_communities
-    }
-
-    /// In the order of their types (RFC 4271 §4.3); NEXT_HOP only for classic NLRI.
-    fn encode_attributes(
-        &self,
-        attributes: &Attributes,
-        next_hop: Option<Ipv4Addr>,
-    ) -> Result<BytesMut, EncodingError> {
-        let mut values = vec![AttributeValue::Origin(Origin::IGP)];
-        let hops = if self.internal { 0 } else { 1 + usize::from(attributes.prepend) };
-        let needs_as4_path = !self.as4 && hops != 0 && self.local_as.as_u32() > u32::from(u16::MAX);
-        let said = if needs_as4_path { Asn::TRANS } else { self.local_as };
-        values.push(AttributeValue::AsPath(path(said, hops)));
-        values.extend(next_hop.map(|next_hop| AttributeValue::NextHop(next_hop.into())));
-        values.push(AttributeValue::MultiExitDiscriminator(attributes.med));
-        if self.internal {
-            values.push(AttributeValue::LocalPreference(attributes.local_pref));
-        }
-        if !attributes.communities.is_empty() {
-            values.push(AttributeValue::Communities(
-                attributes.communities.iter().copied().map(wire_community).collect(),
-            ));
-        }
-        if needs_as4_path {
-            values.push(AttributeValue::As4Path(path(self.local_as, hops)));
-        }
-        if !attributes.large_communities.is_empty() {
-            let large = attributes.large_communities.iter();
-            values.push(AttributeValue::LargeCommunities(
-                large.map(|c| WireLargeCommunity::new(c.0, [c.1, c.2])).collect(),
-            ));
-        }
-        let width = if self.as4 { AsnLength::Bits32 } else { AsnLength::Bits16 };
-        let mut out = BytesMut::new();
-        for value in values {
-            encode_attribute(value, width, &mut out)?;
-        }
-        Ok(out)
-    }
-}
-
-fn path(asn: Asn, hops: usize) -> AsPath {
-    let hops = vec![asn.as_u32(); hops];
-    AsPath::from_segments(hops.chunks(SEGMENT_HOPS).map(AsPathSegment::sequence).collect::<Vec<_>>())
-}
-
-/// No fewer octets than [`Dialect::encode_attributes`] gives in any dialect.
-fn attributes_bound(attributes: &Attributes) -> usize {
-    const FIXED: usize = 64;
-    // Twice: AS_PATH and AS4_PATH.
-    let paths = 2 * 4 * (1 + usize::from(attributes.prepend));
-    FIXED + paths + 4 * attributes.communities.len() + 12 * attributes.large_communities.len()
-}
-
-fn wire_community(community: Community) -> WireCommunity {
-    // Halves of 16 bits: the only ones the encoder does not cut.
-    WireCommunity::Custom((community.0 >> 16).into(), (community.0 & 0xFFFF) as u16)
-}
-
-/// One attribute, with the extended length where it needs one.
-fn encode_attribute(
-    value: AttributeValue,
-    width: AsnLength,
-    out: &mut BytesMut,
-) -> Result<(), EncodingError> {
-    let start = out.len();
-    let mut attribute = Attribute::from(value);
-    if attribute.encode_to(width, out).is_err() {
-        out.truncate(start);
-        attribute.flag |= AttrFlags::EXTENDED;
-        attribute.encode_to(width, out)?;
-    }
-    Ok(())
 }
 
 /// Appends the UPDATEs that say `changes`, and returns how many. Every announced route must have no
@@ -200,25 +54,44 @@ pub fn pack(changes: &Changes, dialect: &Dialect, out: &mut BytesMut) -> Result<
     }
     for (attributes, announced) in &changes.announced {
         let (v4, v6) = by_family(announced);
-        if let (Some(next_hop), false) = (dialect.next_hop_v4, v4.is_empty()) {
-            let octets = dialect.encode_attributes(attributes, Some(next_hop))?;
-            for chunk in chunks(&v4, MAX_MESSAGE_LEN - UPDATE_OVERHEAD - octets.len()) {
-                write_update(out, &[], &octets, &prefixes(chunk));
-                count += 1;
+        match dialect.next_hops.for_v4().filter(|_| !v4.is_empty()) {
+            Some(Ipv4Way::Classic(next_hop)) => {
+                let octets = dialect.encode(attributes, Some(next_hop))?;
+                for chunk in chunks(&v4, MAX_MESSAGE_LEN - UPDATE_OVERHEAD - octets.len()) {
+                    write_update(out, &[], &octets, &prefixes(chunk));
+                    count += 1;
+                }
             }
+            Some(Ipv4Way::Multiprotocol(next_hop)) => {
+                let octets = dialect.encode(attributes, None)?;
+                count += announce_multiprotocol(out, (Family::Ipv4, next_hop), &octets, &v4);
+            }
+            None => {}
         }
-        if let (Some(next_hop), false) = (dialect.next_hop_v6, v6.is_empty()) {
-            let octets = dialect.encode_attributes(attributes, None)?;
-            for chunk in chunks(&v6, MAX_MESSAGE_LEN - UPDATE_OVERHEAD - octets.len() - REACH_OVERHEAD) {
-                // First, as RFC 7606 §5.1 asks, so that the routes are found whatever follows.
-                let mut attributes = multiprotocol_reach(next_hop, chunk);
-                attributes.extend_from_slice(&octets);
-                write_update(out, &[], &attributes, &[]);
-                count += 1;
-            }
+        if let (Some(next_hop), false) = (dialect.next_hops.v6, v6.is_empty()) {
+            let octets = dialect.encode(attributes, None)?;
+            count += announce_multiprotocol(out, (Family::Ipv6, next_hop), &octets, &v6);
         }
     }
     Ok(count)
+}
+
+/// Announcements of one family in MP_REACH_NLRI; returns how many.
+fn announce_multiprotocol(
+    out: &mut BytesMut,
+    (family, next_hop): (Family, Ipv6NextHop),
+    attributes: &[u8],
+    announced: &[&IpNet],
+) -> u64 {
+    let mut count = 0;
+    for chunk in chunks(announced, MAX_MESSAGE_LEN - UPDATE_OVERHEAD - attributes.len() - REACH_OVERHEAD) {
+        // First, as RFC 7606 §5.1 asks, so that the routes are found whatever follows.
+        let mut octets = multiprotocol_reach(family, next_hop, chunk);
+        octets.extend_from_slice(attributes);
+        write_update(out, &[], &octets, &[]);
+        count += 1;
+    }
+    count
 }
 
 /// Appends the End-of-RIB marker of `family` (RFC 4724 §2).
@@ -260,12 +133,16 @@ fn write_update(out: &mut BytesMut, withdrawn: &[u8], attributes: &[u8], announc
     write_message(out, MessageKind::Update, &parts);
 }
 
-/// RFC 4760 §3.
-fn multiprotocol_reach(next_hop: Ipv6Addr, chunk: &[&IpNet]) -> BytesMut {
+/// RFC 4760 §3, with the next hop of RFC 2545 §3.
+fn multiprotocol_reach(family: Family, next_hop: Ipv6NextHop, chunk: &[&IpNet]) -> BytesMut {
     let mut value = BytesMut::new();
-    value.put_u16(wire::afi(Family::Ipv6));
-    value.put_slice(&[SAFI_UNICAST, 16]);
-    value.put_slice(&next_hop.octets());
+    value.put_u16(wire::afi(family));
+    value.put_u8(SAFI_UNICAST);
+    value.put_u8(if next_hop.link_local.is_some() { 32 } else { 16 });
+    value.put_slice(&next_hop.global.octets());
+    if let Some(link_local) = next_hop.link_local {
+        value.put_slice(&link_local.octets());
+    }
     value.put_u8(0);
     chunk.iter().for_each(|prefix| write_prefix(&mut value, prefix));
     extended_attribute(wire::MP_REACH_NLRI, &value)
@@ -291,30 +168,39 @@ fn extended_attribute(kind: u8, value: &[u8]) -> BytesMut {
 
 #[cfg(test)]
 mod tests {
-    use config::LargeCommunity;
+    use std::net::IpAddr;
+
+    use config::{Asn, Community, LargeCommunity};
 
     use super::*;
+    use crate::fixture;
     use crate::wire::{AttributeContext, Disposition, Framer, Update};
 
     fn dialect() -> Dialect {
+        let global = "2001:db8::1".parse().unwrap();
         Dialect {
             local_as: Asn::new(4_200_000_001).unwrap(),
-            internal: false,
-            as4: true,
             families: vec![Family::Ipv4, Family::Ipv6],
-            next_hop_v4: Some([192, 0, 2, 1].into()),
-            next_hop_v6: Some("2001:db8::1".parse().unwrap()),
+            next_hops: NextHops {
+                v6: Some(Ipv6NextHop { global, link_local: None }),
+                ..fixture::dialect().next_hops
+            },
+            ..fixture::dialect()
         }
     }
 
     fn attributes() -> Attributes {
-        Attributes { med: 100, local_pref: 100, prepend: 0, communities: vec![], large_communities: vec![] }
+        fixture::attributes(100)
     }
 
     /// Each UPDATE's withdrawn and announced prefixes, after asserting that each is acceptable.
     fn read_back(octets: &BytesMut, dialect: &Dialect) -> Vec<Said> {
-        let context =
-            AttributeContext { as4: dialect.as4, internal: dialect.internal, families: &dialect.families };
+        let context = AttributeContext {
+            as4: dialect.as4,
+            internal: dialect.internal,
+            families: &dialect.families,
+            v4_over_v6: dialect.next_hops.v4_over_v6,
+        };
         let mut framer = Framer::default();
         let (mut rest, mut updates) = (&octets[..], Vec::new());
         while !rest.is_empty() {
@@ -394,15 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn the_next_hop_is_the_override_or_the_sessions_own_address_of_that_family() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let hops = |local, configured| Dialect::next_hops(ip(local), configured);
-        let (a, b) = ("192.0.2.1".parse().ok(), "2001:db8::1".parse().ok());
-        assert_eq!(hops("192.0.2.1", None), (a, None));
-        assert_eq!(hops("192.0.2.1", Some(ip("2001:db8::1"))), (a, b));
-        assert_eq!(hops("192.0.2.9", Some(ip("192.0.2.1"))), (a, None));
-        assert_eq!(hops("2001:db8::1", Some(ip("192.0.2.1"))), (a, b));
-        assert_eq!(hops("fe80::1", None), (None, None));
+    fn ipv4_routes_with_an_ipv6_next_hop_go_out_in_mp_reach_nlri_and_lose_nothing() {
+        let global = "2001:db8::1".parse().unwrap();
+        let link_local = Some("fe80::1".parse().unwrap());
+        let next_hops = NextHops { v4: None, v6: Some(Ipv6NextHop { global, link_local }), v4_over_v6: true };
+        let dialect = Dialect { next_hops, ..dialect() };
+        let announced = BTreeMap::from([(attributes(), [v4(3000), v6(1000)].concat())]);
+        let (_, updates) = packed(&Changes { withdrawn: vec![], announced }, &dialect);
+        let announced: Vec<_> = updates.iter().flat_map(|(_, announced)| announced.clone()).collect();
+        assert_eq!(announced, [v4(3000), v6(1000)].concat());
     }
 
     #[test]
@@ -414,7 +300,8 @@ mod tests {
             framer.space().put_slice(&out);
             let frame = framer.next_frame().unwrap().unwrap();
             let families = [Family::Ipv4, Family::Ipv6];
-            let context = AttributeContext { as4: true, internal: false, families: &families };
+            let context =
+                AttributeContext { as4: true, internal: false, families: &families, v4_over_v6: false };
             assert_eq!(Update::decode(frame.body, context).unwrap().end_of_rib(), Some(family));
         }
     }

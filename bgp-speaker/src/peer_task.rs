@@ -19,9 +19,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::connection::{Connection, Connections};
+use crate::dialect::{Dialect, NextHops};
 use crate::fsm::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
 use crate::md5::Md5Key;
 use crate::observer::Observer;
+use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::session::{Session, Standing};
 use crate::status::{CloseReason, Negotiated, PeerEvent};
@@ -50,6 +52,7 @@ pub(crate) enum Command {
 pub(crate) struct Blueprint {
     pub(crate) params: Params,
     pub(crate) endpoint: Endpoint,
+    pub(crate) policy: Policy,
     pub(crate) next_hop: Option<IpAddr>,
     pub(crate) seed: u64,
     pub(crate) desired: watch::Receiver<Arc<RouteSet>>,
@@ -216,6 +219,9 @@ impl<'a> PeerTask<'a> {
                 Ok(Some(frame)) => {
                     self.blueprint.observer.update(|status| status.messages_in.count(frame.kind));
                     self.fsm.handle(Event::Received(id, frame), now);
+                    if self.fsm.extends_messages(id) {
+                        connection.framer.extend_messages();
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => return self.fsm.handle(Event::Malformed(id, error), now),
@@ -293,9 +299,10 @@ impl<'a> PeerTask<'a> {
 
     fn up(&mut self, id: ConnId, negotiated: Negotiated) {
         let Some((local, remote)) = self.connections.get(id).map(|c| (c.local, c.remote)) else { return };
-        let Blueprint { params, next_hop, observer, .. } = &self.blueprint;
-        let addresses = (local.ip(), *next_hop);
-        self.session = Some(Session::new(id, params, &negotiated, addresses, observer, Instant::now()));
+        let Blueprint { params, policy, next_hop, observer, .. } = &self.blueprint;
+        let next_hops = NextHops::of(local.ip(), *next_hop, negotiated.extended_next_hop);
+        let dialect = Dialect::of(params, &negotiated, next_hops);
+        self.session = Some(Session::new(id, policy.clone(), dialect, &negotiated, Instant::now()));
         observer.update(|status| {
             status.established += 1;
             status.negotiated = Some(negotiated.clone());

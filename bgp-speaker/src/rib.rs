@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use config::{Family, Name};
+use config::Family;
 use ipnet::IpNet;
 
 use crate::pack::{Changes, Dialect};
+use crate::policy::Policy;
 use crate::route::{Attributes, RouteSet};
 use crate::status::Unannounced;
 
@@ -26,10 +27,9 @@ pub(crate) struct Diff {
 
 impl AdjRibOut {
     /// Notes `desired` as sent and returns what has to be said for that to be true.
-    pub(crate) fn advance(&mut self, desired: &RouteSet, peer: &Name, dialect: &Dialect) -> Diff {
+    pub(crate) fn advance(&mut self, desired: &RouteSet, policy: &Policy, dialect: &Dialect) -> Diff {
         let mut diff = Diff::default();
-        let wanted =
-            |prefix: &IpNet| desired.routes.get(prefix).is_some_and(|route| route.peers.contains(peer));
+        let wanted = |prefix: &IpNet| desired.routes.get(prefix).is_some_and(|route| policy.admits(route));
         self.sent.retain(|prefix, _| {
             let keep = wanted(prefix);
             if !keep {
@@ -37,18 +37,17 @@ impl AdjRibOut {
             }
             keep
         });
-        for (prefix, route) in desired.routes.iter().filter(|(_, route)| route.peers.contains(peer)) {
-            let sent = self.sent.get(prefix);
-            if sent.is_some_and(|sent| dialect.says_the_same(sent, &route.attributes)) {
+        for (prefix, route) in desired.routes.iter().filter(|(_, route)| policy.admits(route)) {
+            let attributes = dialect.effective(policy.attributes(route));
+            if self.sent.get(prefix) == Some(&attributes) {
                 continue;
             }
-            if let Some(reason) = dialect.obstacle(prefix, &route.attributes) {
+            if let Some(reason) = dialect.obstacle(prefix, &attributes) {
                 diff.unannounced.push(Unannounced { prefix: *prefix, reason });
                 // What the peer holds is not what is desired, so it must not stay.
                 diff.changes.withdrawn.extend(self.sent.remove(prefix).map(|_| *prefix));
                 continue;
             }
-            let attributes = dialect.effective(&route.attributes);
             diff.changes.announced.entry(attributes.clone()).or_default().push(*prefix);
             self.sent.insert(*prefix, attributes);
         }
@@ -74,38 +73,24 @@ impl AdjRibOut {
 mod tests {
     use std::time::Instant;
 
-    use config::{Asn, PeerSet};
+    use config::{AttributeOverrides, Name, PeerSet};
 
     use super::*;
-    use crate::route::Route;
-
-    fn dialect() -> Dialect {
-        Dialect {
-            local_as: Asn::new(64512).unwrap(),
-            internal: false,
-            as4: true,
-            families: vec![Family::Ipv4],
-            next_hop_v4: Some([192, 0, 2, 1].into()),
-            next_hop_v6: None,
-        }
-    }
+    use crate::fixture::{decision, dialect};
+    use crate::route::Preference;
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
     }
 
-    fn attributes(med: u32) -> Attributes {
-        Attributes { med, local_pref: 100, prepend: 0, communities: vec![], large_communities: vec![] }
+    fn policy() -> Policy {
+        let (announce, degraded) = (AttributeOverrides::default(), AttributeOverrides::default());
+        Policy { peer: name("a"), announce, degraded }
     }
 
     #[allow(clippy::disallowed_methods, reason = "a set needs some instant; nothing is measured")]
     fn desired(routes: &[(&str, u32)]) -> RouteSet {
-        let mut set = RouteSet::empty(Instant::now());
-        for (prefix, med) in routes {
-            let route = Route { attributes: attributes(*med), peers: PeerSet::All };
-            set.routes.insert(prefix.parse().unwrap(), route);
-        }
-        set
+        decision(1, routes, Instant::now())
     }
 
     fn net(text: &str) -> IpNet {
@@ -114,7 +99,7 @@ mod tests {
 
     #[test]
     fn only_the_difference_is_said() {
-        let (mut rib, peer) = (AdjRibOut::default(), name("a"));
+        let (mut rib, peer) = (AdjRibOut::default(), policy());
         let first = desired(&[("10.0.0.1/32", 1), ("10.0.0.2/32", 1), ("10.0.0.3/32", 2)]);
         let diff = rib.advance(&first, &peer, &dialect());
         assert_eq!(diff.changes.announced.len(), 2, "one group per set of attributes");
@@ -129,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_route_that_is_not_for_this_peer_is_withdrawn_from_it() {
-        let (mut rib, peer) = (AdjRibOut::default(), name("a"));
+        let (mut rib, peer) = (AdjRibOut::default(), policy());
         let mut set = desired(&[("10.0.0.1/32", 1)]);
         rib.advance(&set, &peer, &dialect());
         set.routes.values_mut().for_each(|route| route.peers = PeerSet::Named(vec![name("b")]));
@@ -138,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_change_that_the_session_does_not_say_is_none() {
-        let (mut rib, peer) = (AdjRibOut::default(), name("a"));
+        let (mut rib, peer) = (AdjRibOut::default(), policy());
         let mut set = desired(&[("10.0.0.1/32", 1)]);
         rib.advance(&set, &peer, &dialect());
         set.routes.values_mut().for_each(|route| route.attributes.local_pref = 7);
@@ -151,8 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_is_degraded_is_said_again_with_what_this_peer_gets_for_it() {
+        let (mut rib, mut policy) = (AdjRibOut::default(), policy());
+        policy.degraded.med = Some(77);
+        let mut set = desired(&[("10.0.0.1/32", 1)]);
+        rib.advance(&set, &policy, &dialect());
+        set.routes.values_mut().for_each(|route| route.preference = Preference::Degraded);
+        let announced = rib.advance(&set, &policy, &dialect()).changes.announced;
+        assert_eq!(announced.keys().map(|attributes| attributes.med).collect::<Vec<_>>(), [77]);
+    }
+
+    #[test]
     fn a_route_that_cannot_be_told_says_why() {
-        let (mut rib, peer) = (AdjRibOut::default(), name("a"));
+        let (mut rib, peer) = (AdjRibOut::default(), policy());
         let set = desired(&[("2001:db8::1/128", 1)]);
         let diff = rib.advance(&set, &peer, &dialect());
         assert!(diff.unannounced[0].reason.contains("not negotiated"));
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_refresh_says_everything_of_its_family_again() {
-        let (mut rib, peer) = (AdjRibOut::default(), name("a"));
+        let (mut rib, peer) = (AdjRibOut::default(), policy());
         rib.advance(&desired(&[("10.0.0.1/32", 1), ("10.0.0.2/32", 2)]), &peer, &dialect());
         assert_eq!(rib.again(Family::Ipv4).announced.len(), 2);
         assert!(rib.again(Family::Ipv6).is_empty());

@@ -12,6 +12,7 @@ use crate::fsm::Params;
 use crate::md5::Md5Key;
 use crate::observer::Observer;
 use crate::peer_task::{Blueprint, Command, PeerTask};
+use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::status::{CloseReason, Origin, PeerEvent, PeerState, PeerStatus};
 use crate::supervisor::supervise;
@@ -65,10 +66,15 @@ impl PeerHandle {
             hold_time: settings.peer.hold_time,
             families: settings.peer.families.clone(),
             passive: settings.peer.passive,
+            role: settings.peer.role,
+            role_strict: settings.peer.role_strict,
+            extended_next_hop: settings.peer.extended_next_hop,
+            has_key: key.is_some(),
             connect_retry,
         };
         let blueprint = Blueprint {
             endpoint: Endpoint::of(&settings.peer, params.internal(), key.clone()),
+            policy: Policy::of(&settings.peer),
             next_hop: settings.peer.next_hop,
             seed: shared.seed ^ fingerprint(settings.peer.name.as_str()),
             desired: shared.desired.subscribe(),

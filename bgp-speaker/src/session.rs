@@ -1,6 +1,5 @@
 //! An Established session: feeds the connection with what the announcer has to say, and tells what became of it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,10 @@ use config::Family;
 
 use crate::announcer::Announcer;
 use crate::connection::Connection;
-use crate::fsm::{ConnId, Params};
+use crate::dialect::Dialect;
+use crate::fsm::ConnId;
 use crate::observer::Observer;
-use crate::pack::Dialect;
+use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::status::{Negotiated, PeerEvent};
 
@@ -36,24 +36,13 @@ pub(crate) enum Standing {
 impl Session {
     pub(crate) fn new(
         id: ConnId,
-        params: &Params,
+        policy: Policy,
+        dialect: Dialect,
         negotiated: &Negotiated,
-        (local, next_hop): (IpAddr, Option<IpAddr>),
-        observer: &Observer,
         now: Instant,
     ) -> Self {
-        let (next_hop_v4, next_hop_v6) = Dialect::next_hops(local, next_hop);
-        let dialect = Dialect {
-            local_as: params.local_as,
-            internal: params.internal(),
-            as4: negotiated.as4,
-            families: negotiated.families.clone(),
-            next_hop_v4,
-            next_hop_v6,
-        };
         let limit = ack_limit(negotiated.hold_time);
-        let demarcate = negotiated.enhanced_refresh;
-        let announcer = Announcer::new(observer.name().clone(), dialect, demarcate, limit, now);
+        let announcer = Announcer::new(policy, dialect, negotiated.enhanced_refresh, limit, now);
         Session { id, announcer }
     }
 

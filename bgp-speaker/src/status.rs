@@ -52,6 +52,12 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// Refreshes are demarcated (RFC 7313).
     pub enhanced_refresh: bool,
+    /// The peer may send messages of up to 65,535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Where both sides say their roles (RFC 9234): the peer's.
+    pub remote_role: Option<&'static str>,
 }
 
 /// Who ended a session or an attempt at one.

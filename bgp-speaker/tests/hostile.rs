@@ -258,7 +258,12 @@ async fn the_first_thing_a_session_says_is_every_route_and_then_end_of_rib() {
     let mut scripted = connect(&speaker, from).await;
     scripted.establish(&open(THEIRS, 90)).await;
     let families = [Family::Ipv4, Family::Ipv6];
-    let context = bgp_speaker::wire::AttributeContext { as4: true, internal: false, families: &families };
+    let context = bgp_speaker::wire::AttributeContext {
+        as4: true,
+        internal: false,
+        families: &families,
+        v4_over_v6: false,
+    };
     let mut seen = Vec::new();
     for _ in 0..4 {
         let message = scripted.expect(MessageKind::Update).await;

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bgp_speaker::Attributes;
-use bgp_speaker::pack::{Changes, Dialect, pack};
+use bgp_speaker::pack::{Changes, Dialect, Ipv6NextHop, NextHops, pack};
 use bgp_speaker::wire::{
     AttributeContext, Capability, Cease, Disposition, Framer, HEADER_LEN, MessageKind, Notification, Open,
     Refresh, RefreshKind, Update,
 };
-use bgpkit_parser::models::{AsPathSegment, AsnLength, BgpMessage, MetaCommunity};
+use bgpkit_parser::models::{
+    AsPathSegment, AsnLength, BgpMessage, ExtendedCommunity, MetaCommunity, NextHopAddress,
+};
 use bgpkit_parser::parser::bgp::messages::parse_bgp_message;
 use bytes::{BufMut, Bytes, BytesMut};
 use config::{Asn, Community, Family, HoldTime, LargeCommunity, RouterId};
@@ -29,18 +31,24 @@ struct Said {
     withdrawn: BTreeSet<IpNet>,
     announced: BTreeSet<IpNet>,
     next_hop: Option<IpAddr>,
+    link_local: Option<Ipv6Addr>,
     path: Vec<u32>,
     med: Option<u32>,
     local_pref: Option<u32>,
     communities: Vec<u32>,
     large: Vec<(u32, u32, u32)>,
+    /// The community as it is on the wire.
+    link_bandwidth: Option<[u8; 8]>,
+    only_to_customer: Option<u32>,
 }
 
 fn attributes() -> impl Strategy<Value = Attributes> {
     let communities = btree_set(any::<u32>().prop_map(Community), 0..80);
     let large = btree_set(any::<(u32, u32, u32)>().prop_map(|c| LargeCommunity(c.0, c.1, c.2)), 0..30);
-    (any::<u32>(), any::<u32>(), 0..=16_u8, communities, large).prop_map(
-        |(med, local_pref, prepend, communities, large)| Attributes {
+    let bandwidth = prop::option::of(any::<u64>());
+    (any::<u32>(), any::<u32>(), 0..=16_u8, communities, large, bandwidth).prop_map(
+        |(med, local_pref, prepend, communities, large, link_bandwidth)| Attributes {
+            link_bandwidth,
             med,
             local_pref,
             prepend,
@@ -52,16 +60,28 @@ fn attributes() -> impl Strategy<Value = Attributes> {
 
 fn dialect() -> impl Strategy<Value = Dialect> {
     let asn = prop_oneof![1..=65535_u32, 65536..=u32::MAX];
-    (asn, any::<bool>(), any::<bool>(), any::<Ipv4Addr>(), any::<Ipv6Addr>()).prop_map(
-        |(asn, internal, as4, v4, v6)| Dialect {
-            local_as: Asn::new(asn).unwrap(),
-            internal,
-            as4,
-            families: BOTH.to_vec(),
-            next_hop_v4: Some(v4),
-            next_hop_v6: Some(v6),
-        },
-    )
+    let flags = any::<(bool, bool, bool)>();
+    (asn, flags, next_hops()).prop_map(|(asn, (internal, as4, only_to_customer), next_hops)| Dialect {
+        local_as: Asn::new(asn).unwrap(),
+        internal,
+        as4,
+        families: BOTH.to_vec(),
+        next_hops,
+        only_to_customer,
+    })
+}
+
+/// One for each family, one way or the other.
+fn next_hops() -> impl Strategy<Value = NextHops> {
+    // A link-local half that is not link-local is none to one of the decoders.
+    let link_local = (0..=u64::MAX).prop_map(|host| Ipv6Addr::from((0xFE80_u128 << 112) + u128::from(host)));
+    let v6 = (any::<Ipv6Addr>(), prop::option::of(link_local))
+        .prop_map(|(global, link_local)| Ipv6NextHop { global, link_local });
+    (prop::option::of(any::<Ipv4Addr>()), v6).prop_map(|(v4, v6)| NextHops {
+        v4,
+        v6: Some(v6),
+        v4_over_v6: v4.is_none(),
+    })
 }
 
 /// No default route: one of the decoders guesses at path identifiers behind it.
@@ -86,10 +106,17 @@ fn messages(octets: &[u8]) -> Vec<Bytes> {
     messages
 }
 
+fn context(dialect: &Dialect) -> AttributeContext<'_> {
+    AttributeContext {
+        as4: dialect.as4,
+        internal: dialect.internal,
+        families: &dialect.families,
+        v4_over_v6: dialect.next_hops.v4_over_v6,
+    }
+}
+
 fn read_by_us(message: &[u8], dialect: &Dialect) -> (BTreeSet<IpNet>, BTreeSet<IpNet>) {
-    let context =
-        AttributeContext { as4: dialect.as4, internal: dialect.internal, families: &dialect.families };
-    let update = Update::decode(&message[HEADER_LEN..], context).unwrap();
+    let update = Update::decode(&message[HEADER_LEN..], context(dialect)).unwrap();
     assert_eq!(update.disposition, Disposition::Accept);
     let unreach = update.unreach.iter().flat_map(|prefixes| prefixes.iter());
     let reach = update.reach.iter().flat_map(|prefixes| prefixes.iter());
@@ -128,9 +155,14 @@ fn read_by_rustbgpd(message: &Bytes, dialect: &Dialect) -> Said {
             oracle::PathAttribute::LargeCommunities(large) => {
                 said.large = large.iter().map(|c| (c.global_admin, c.local_data1, c.local_data2)).collect();
             }
+            oracle::PathAttribute::ExtendedCommunities(communities) => {
+                let [community] = &communities[..] else { panic!("{communities:?}") };
+                said.link_bandwidth = Some(community.as_u64().to_be_bytes());
+            }
+            oracle::PathAttribute::OnlyToCustomer(asn) => said.only_to_customer = Some(*asn),
             oracle::PathAttribute::MpReachNlri(reach) => {
                 multiprotocol = true;
-                said.next_hop = Some(reach.next_hop);
+                (said.next_hop, said.link_local) = (Some(reach.next_hop), reach.link_local_next_hop);
                 said.announced.extend(reach.announced.iter().map(net));
             }
             oracle::PathAttribute::MpUnreachNlri(unreach) => {
@@ -191,10 +223,12 @@ fn read_by_bgpkit(message: &Bytes, dialect: &Dialect) -> Said {
         next_hop: update.attributes.next_hop(),
         med: update.attributes.multi_exit_discriminator(),
         local_pref: update.attributes.local_preference(),
+        only_to_customer: update.attributes.only_to_customer().map(u32::from),
         ..Said::default()
     };
     if let Some(nlri) = update.attributes.get_reachable_nlri() {
         said.next_hop = nlri.next_hop.map(|next_hop| next_hop.addr());
+        said.link_local = nlri.next_hop.and_then(link_local_half);
         said.announced.extend(nlri.prefixes.iter().map(|prefix| prefix.prefix));
     }
     if let Some(nlri) = update.attributes.get_unreachable_nlri() {
@@ -210,10 +244,23 @@ fn read_by_bgpkit(message: &Bytes, dialect: &Dialect) -> Said {
             MetaCommunity::Large(large) => {
                 said.large.push((large.global_admin, large.local_data[0], large.local_data[1]));
             }
+            MetaCommunity::Extended(ExtendedCommunity::LinkBandwidth(community)) => {
+                assert!(!community.transitive);
+                let [high, low] = community.global_admin.to_be_bytes();
+                let [a, b, c, d] = community.bandwidth.to_be_bytes();
+                said.link_bandwidth = Some([0x40, 4, high, low, a, b, c, d]);
+            }
             other => panic!("{other:?} was not asked for"),
         }
     }
     said
+}
+
+fn link_local_half(next_hop: NextHopAddress) -> Option<Ipv6Addr> {
+    match next_hop {
+        NextHopAddress::Ipv6LinkLocal(_, link_local) => Some(link_local),
+        _ => None,
+    }
 }
 
 fn plain(community: bgpkit_parser::models::Community) -> u32 {
@@ -235,6 +282,12 @@ fn meant(attributes: &Attributes, dialect: &Dialect) -> Said {
         local_pref: dialect.internal.then_some(attributes.local_pref),
         communities: attributes.communities.iter().map(|community| community.0).collect(),
         large: attributes.large_communities.iter().map(|c| (c.0, c.1, c.2)).collect(),
+        link_bandwidth: attributes.link_bandwidth.map(|bits| {
+            let [high, low] = Open::short_as(dialect.local_as).to_be_bytes();
+            let [a, b, c, d] = (bits as f32 / 8.0).to_be_bytes();
+            [0x40, 4, high, low, a, b, c, d]
+        }),
+        only_to_customer: dialect.only_to_customer.then_some(dialect.local_as.as_u32()),
         ..Said::default()
     }
 }
@@ -249,7 +302,7 @@ proptest! {
         withdrawn in prefixes(60),
         announced in prefixes(600),
     ) {
-        let effective = dialect.effective(&attributes);
+        let effective = dialect.effective(attributes.clone());
         let groups = BTreeMap::from([(effective, announced.iter().copied().collect::<Vec<_>>())]);
         let changes = Changes { withdrawn: withdrawn.iter().copied().collect(), announced: groups };
         let mut octets = BytesMut::new();
@@ -263,15 +316,17 @@ proptest! {
             let (withdrawn, announced) = read_by_us(message, &dialect);
             prop_assert_eq!((&withdrawn, &announced), (&said.withdrawn, &said.announced));
             if let Some(prefix) = announced.first() {
-                let next_hop = match Family::of(prefix.addr()) {
-                    Family::Ipv4 => dialect.next_hop_v4.map(IpAddr::from),
-                    Family::Ipv6 => dialect.next_hop_v6.map(IpAddr::from),
+                let v6 = dialect.next_hops.v6.unwrap();
+                let (next_hop, link_local) = match (Family::of(prefix.addr()), dialect.next_hops.v4) {
+                    (Family::Ipv4, Some(v4)) => (v4.into(), None),
+                    (Family::Ipv4, None) | (Family::Ipv6, _) => (v6.global.into(), v6.link_local),
                 };
                 let prefixes = (said.withdrawn.clone(), said.announced.clone());
                 let meant = Said {
                     withdrawn: prefixes.0,
                     announced: prefixes.1,
-                    next_hop,
+                    next_hop: Some(next_hop),
+                    link_local,
                     ..meant(&attributes, &dialect)
                 };
                 prop_assert_eq!(said, meant);
@@ -289,7 +344,10 @@ proptest! {
             my_as: Open::short_as(asn),
             hold_time: HoldTime::from_secs(hold).unwrap(),
             router_id: RouterId::new(id.into()).unwrap(),
-            capabilities: Capability::offer(asn, &BOTH),
+            capabilities: [Capability::offer(asn, &BOTH), vec![
+                Capability::ExtendedNextHop { v4_over_v6: true },
+                Capability::Role(3),
+            ]].concat(),
         };
         let octets = open.encode().freeze();
         prop_assert_eq!(Open::decode(&octets[HEADER_LEN..]).unwrap(), open);
@@ -299,7 +357,15 @@ proptest! {
         let four_octets = oracle::Capability::FourOctetAs { asn: asn.as_u32() };
         prop_assert!(theirs.capabilities.contains(&four_octets));
         prop_assert!(theirs.capabilities.contains(&oracle::Capability::EnhancedRouteRefresh));
-        prop_assert_eq!(theirs.capabilities.len(), 5);
+        prop_assert!(theirs.capabilities.contains(&oracle::Capability::ExtendedMessage));
+        let role = oracle::Capability::Role { role: oracle::BgpRole::Customer };
+        prop_assert!(theirs.capabilities.contains(&role));
+        let next_hops = theirs.capabilities.iter().filter_map(|capability| match capability {
+            oracle::Capability::ExtendedNextHop(families) => Some(families.len()),
+            _ => None,
+        });
+        prop_assert_eq!(next_hops.collect::<Vec<_>>(), [1]);
+        prop_assert_eq!(theirs.capabilities.len(), 8);
         let decoded = parse_bgp_message(&mut octets.clone(), false, &AsnLength::Bits16).unwrap();
         prop_assert!(matches!(decoded, BgpMessage::Open(open) if open.hold_time == hold as u16));
     }
@@ -318,7 +384,7 @@ proptest! {
 
     #[test]
     fn arbitrary_octets_are_read_without_a_panic(octets in vec(any::<u8>(), 0..600), as4: bool, internal: bool) {
-        let context = AttributeContext { as4, internal, families: &BOTH };
+        let context = AttributeContext { as4, internal, families: &BOTH, v4_over_v6: as4 };
         let _ = Update::decode(&octets, context).map(|update| (update.end_of_rib(), update.announced.iter().count()));
         let _ = Open::decode(&octets);
         let _ = Refresh::decode(&octets);
@@ -346,7 +412,7 @@ proptest! {
                 body[place] = *octet;
             }
             body.truncate(cut.index(body.len() * 4).max(4));
-            let context = AttributeContext { as4: dialect.as4, internal: dialect.internal, families: &BOTH };
+            let context = context(&dialect);
             match Update::decode(&body, context) {
                 Ok(update) => {
                     let announced: BTreeSet<_> = update.announced.iter().collect();

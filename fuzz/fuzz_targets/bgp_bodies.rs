@@ -12,6 +12,7 @@ fuzz_target!(|input: &[u8]| {
         as4: choice & 0x80 != 0,
         internal: choice & 0x40 != 0,
         families: &[Family::Ipv4, Family::Ipv6],
+        v4_over_v6: choice & 0x20 != 0,
     };
     let refused = match choice & 3 {
         0 => Open::decode(body).map(|open| drop(open.encode())).err(),

@@ -1,7 +1,7 @@
 //! Draws the conclusions from the health book: who may take connections, which services are short, what the VIPs are
 //! fit for, and so which routes are announced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;

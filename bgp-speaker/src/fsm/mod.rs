@@ -19,8 +19,9 @@ mod timers;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use config::{Asn, Family, HoldTime, RouterId};
+use config::{Asn, Family, HoldTime, Role, RouterId};
 
+pub(crate) use negotiate::offer;
 pub(crate) use peer::PeerFsm;
 pub(crate) use retry::Jitter;
 
@@ -64,6 +65,14 @@ pub(crate) struct Params {
     pub(crate) families: Vec<Family>,
     /// Never dial.
     pub(crate) passive: bool,
+    /// What we are to an external peer (RFC 9234).
+    pub(crate) role: Option<Role>,
+    /// The peer has to say its role as well.
+    pub(crate) role_strict: bool,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950).
+    pub(crate) extended_next_hop: bool,
+    /// There is a TCP-MD5 key.
+    pub(crate) has_key: bool,
     /// What the back-off between attempts settles at.
     pub(crate) connect_retry: Duration,
 }
@@ -71,6 +80,11 @@ pub(crate) struct Params {
 impl Params {
     pub(crate) fn internal(&self) -> bool {
         self.local_as == self.remote_as
+    }
+
+    /// Roles are for external sessions only (RFC 9234 §4).
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.role.filter(|_| !self.internal())
     }
 }
 

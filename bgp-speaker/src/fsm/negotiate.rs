@@ -1,20 +1,34 @@
 //! What two OPENs have in common, or why they do not suit each other (RFC 4271 §6.2).
 
 use bytes::BytesMut;
-use config::Family;
+use config::{Family, Role};
 
 use super::Params;
 use crate::status::Negotiated;
-use crate::wire::{Capability, Open, WireError};
+use crate::wire::{Capability, Open, WireError, role};
 
-/// Our OPEN.
+/// Our OPEN. Graceful restart is not in it: our forwarding dies with us.
 pub(super) fn our_open(params: &Params) -> Open {
     Open {
         my_as: Open::short_as(params.local_as),
         hold_time: params.hold_time,
         router_id: params.router_id,
-        capabilities: Capability::offer(params.local_as, &params.families),
+        capabilities: offer(params),
     }
+}
+
+/// The capabilities we announce.
+pub(crate) fn offer(params: &Params) -> Vec<Capability> {
+    let mut offer = Capability::offer(params.local_as, &params.families);
+    if offers_extended_next_hop(params) {
+        offer.push(Capability::ExtendedNextHop { v4_over_v6: true });
+    }
+    offer.extend(params.role().map(|role| Capability::Role(role::number(role))));
+    offer
+}
+
+fn offers_extended_next_hop(params: &Params) -> bool {
+    params.extended_next_hop && params.families.contains(&Family::Ipv4)
 }
 
 pub(super) fn negotiate(params: &Params, open: &Open) -> Result<Negotiated, WireError> {
@@ -31,16 +45,46 @@ pub(super) fn negotiate(params: &Params, open: &Open) -> Result<Negotiated, Wire
         params.families.iter().for_each(|family| Capability::multiprotocol(*family).write(&mut wanted));
         return Err(WireError::NoCommonFamily(wanted.to_vec()));
     }
-    let route_refresh = open.has(Capability::RouteRefresh);
+    let remote_role = match params.role() {
+        Some(role) => suitable_role(role, params.role_strict, open)?,
+        None => None,
+    };
     Ok(Negotiated {
         hold_time: open.hold_time.as_secs().min(params.hold_time.as_secs()),
-        families,
         capabilities: open.capabilities.iter().map(Capability::name).collect(),
         remote_router_id: open.router_id,
         as4: open.four_octet_as().is_some(),
-        route_refresh,
+        route_refresh: open.has(Capability::RouteRefresh),
         enhanced_refresh: open.has(Capability::EnhancedRefresh),
+        extended_messages: open.has(Capability::ExtendedMessage),
+        extended_next_hop: families.contains(&Family::Ipv4)
+            && offers_extended_next_hop(params)
+            && open.has(Capability::ExtendedNextHop { v4_over_v6: true }),
+        remote_role: remote_role.map(role::name),
+        families,
     })
+}
+
+/// The peer's role where it says one; it must be the counterpart of ours, and be said the same way each time
+/// (RFC 9234 §4.2).
+fn suitable_role(ours: Role, strict: bool, open: &Open) -> Result<Option<Role>, WireError> {
+    let expected = role::counterpart(ours);
+    let mut said = open.capabilities.iter().filter_map(|capability| match capability {
+        Capability::Role(number) => Some(*number),
+        _ => None,
+    });
+    let mismatch = |got: String| Err(WireError::RoleMismatch { got, expected: role::name(expected) });
+    let Some(first) = said.next() else {
+        return if strict { mismatch("says no role".to_owned()) } else { Ok(None) };
+    };
+    if said.any(|other| other != first) {
+        return mismatch("says more than one role".to_owned());
+    }
+    match role::of_number(first) {
+        Some(role) if role == expected => Ok(Some(role)),
+        Some(role) => mismatch(format!("says role {}", role::name(role))),
+        None => mismatch(format!("says role {first}")),
+    }
 }
 
 /// A peer that names no family at all speaks IPv4 unicast (RFC 4760 §8).
@@ -69,6 +113,10 @@ mod tests {
             hold_time: HoldTime::from_secs(9).unwrap(),
             families: families.to_vec(),
             passive: false,
+            role: None,
+            role_strict: false,
+            extended_next_hop: false,
+            has_key: false,
             connect_retry: Duration::from_secs(5),
         }
     }
@@ -128,5 +176,94 @@ mod tests {
         params.local_as = params.remote_as;
         let error = negotiate(&params, &same).unwrap_err().notification();
         assert_eq!((error.code(), error.subcode()), (2, 3));
+    }
+
+    const ROLES: [Role; 5] =
+        [Role::Provider, Role::RouteServer, Role::RouteServerClient, Role::Customer, Role::Peer];
+
+    fn with_roles(ours: Role, theirs: &[u8], strict: bool) -> Result<Negotiated, WireError> {
+        let params = Params { role: Some(ours), role_strict: strict, ..params(BOTH) };
+        let said: Vec<_> = theirs.iter().map(|number| Capability::Role(*number)).collect();
+        negotiate(&params, &open(&[&[V4], &said[..]].concat()))
+    }
+
+    #[test]
+    fn of_all_pairs_of_roles_exactly_the_allowed_ones_are_negotiated() {
+        use Role::{Customer, Peer, Provider, RouteServer, RouteServerClient};
+        let allowed = [
+            (Provider, Customer),
+            (Customer, Provider),
+            (RouteServer, RouteServerClient),
+            (RouteServerClient, RouteServer),
+            (Peer, Peer),
+        ];
+        for (ours, theirs) in ROLES.into_iter().flat_map(|ours| ROLES.map(|theirs| (ours, theirs))) {
+            match with_roles(ours, &[role::number(theirs)], false) {
+                Ok(agreed) => {
+                    assert!(allowed.contains(&(ours, theirs)), "{ours:?} with {theirs:?}");
+                    assert_eq!(agreed.remote_role, Some(role::name(theirs)));
+                }
+                Err(error) => {
+                    assert!(!allowed.contains(&(ours, theirs)), "{ours:?} with {theirs:?}");
+                    let error = error.notification();
+                    assert_eq!((error.code(), error.subcode(), error.data()), (2, 11, &[][..]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_unassigned_or_said_in_two_ways_is_a_mismatch_and_one_said_twice_is_none() {
+        let customer = role::number(Role::Customer);
+        assert!(with_roles(Role::Provider, &[customer, customer], false).is_ok());
+        for said in [&[customer, role::number(Role::Peer)][..], &[9]] {
+            let error = with_roles(Role::Provider, said, false).unwrap_err().notification();
+            assert_eq!((error.code(), error.subcode()), (2, 11));
+        }
+    }
+
+    #[test]
+    fn a_peer_without_a_role_is_refused_only_in_strict_mode() {
+        assert_eq!(with_roles(Role::Customer, &[], false).unwrap().remote_role, None);
+        let error = with_roles(Role::Customer, &[], true).unwrap_err();
+        assert_eq!(error.to_string(), "the peer says no role, expected role provider");
+        assert_eq!(error.notification().subcode(), 11);
+    }
+
+    #[test]
+    fn inside_an_as_there_are_no_roles() {
+        let mut params = Params { role: Some(Role::Peer), role_strict: true, ..params(BOTH) };
+        params.local_as = params.remote_as;
+        assert!(negotiate(&params, &open(&[V4, Capability::Role(0)])).is_ok());
+        assert!(!offer(&params).iter().any(|capability| matches!(capability, Capability::Role(_))));
+    }
+
+    #[test]
+    fn extended_next_hops_and_messages_are_negotiated_only_where_both_sides_offer_them() {
+        let theirs = [V4, Capability::ExtendedMessage, Capability::ExtendedNextHop { v4_over_v6: true }];
+        let both = |extended_next_hop, families: &[Family], theirs: &[Capability]| {
+            let agreed = negotiate(&Params { extended_next_hop, ..params(families) }, &open(theirs)).unwrap();
+            (agreed.extended_messages, agreed.extended_next_hop)
+        };
+        assert_eq!(both(true, BOTH, &theirs), (true, true));
+        assert_eq!(both(false, BOTH, &theirs), (true, false));
+        assert_eq!(both(true, BOTH, &[V4]), (false, false));
+        assert_eq!(both(true, BOTH, &[V4, Capability::ExtendedNextHop { v4_over_v6: false }]).1, false);
+        assert_eq!(both(true, &[Family::Ipv6], &[V6, theirs[2]]).1, false);
+    }
+
+    #[test]
+    fn graceful_restart_is_understood_and_never_offered() {
+        let theirs = [V4, Capability::GracefulRestart { notification: true }];
+        let agreed = negotiate(&params(BOTH), &open(&theirs)).unwrap();
+        assert!(agreed.capabilities.contains(&"graceful restart, notifications included".to_owned()));
+        for role in ROLES {
+            let params = Params { role: Some(role), extended_next_hop: true, ..params(BOTH) };
+            let ours = our_open(&params);
+            let encoded = Open::decode(&ours.encode()[crate::wire::HEADER_LEN..]).unwrap();
+            assert_eq!(encoded, ours);
+            let graceful = |capability: &Capability| matches!(capability, Capability::GracefulRestart { .. });
+            assert!(!encoded.capabilities.iter().any(graceful));
+        }
     }
 }

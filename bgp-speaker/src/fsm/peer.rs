@@ -84,6 +84,12 @@ impl PeerFsm {
         }
     }
 
+    /// Whether the peer may send messages of up to 65,535 octets on this connection (RFC 8654).
+    pub(crate) fn extends_messages(&self, id: ConnId) -> bool {
+        let negotiated = self.link(id.slot).negotiated.as_ref();
+        self.is_current(id) && negotiated.is_some_and(|negotiated| negotiated.extended_messages)
+    }
+
     pub(crate) fn set_connect_retry(&mut self, base: Duration) {
         self.params.connect_retry = base;
         self.retry.set_base(base);
@@ -226,8 +232,13 @@ impl PeerFsm {
     fn dial(&mut self, slot: Slot, now: Instant) {
         if self.link(slot).state == PeerState::Connect {
             self.actions.push_back(Action::Close(self.id(slot), Closing::Abort));
-            self.actions
-                .push_back(Action::AttemptFailed(transport("the peer did not answer the dial in time")));
+            let text = if self.params.has_key {
+                "the peer did not answer the dial in time; it drops what is not signed with its own TCP-MD5 \
+                 password: compare password_file with what the peer has"
+            } else {
+                "the peer did not answer the dial in time; is it up and reachable, and does it want a password?"
+            };
+            self.actions.push_back(Action::AttemptFailed(transport(text)));
         }
         let timeout = self.retry.dial_timeout();
         let link = self.link_mut(slot);

@@ -22,6 +22,10 @@ fn params() -> Params {
         hold_time: HoldTime::from_secs(9).unwrap(),
         families: vec![Family::Ipv4, Family::Ipv6],
         passive: false,
+        role: None,
+        role_strict: false,
+        extended_next_hop: false,
+        has_key: false,
         connect_retry: 8 * SECOND,
     }
 }

@@ -62,6 +62,7 @@ impl PeerFsm {
             as4: negotiated.as4,
             internal: self.params.internal(),
             families: &negotiated.families,
+            v4_over_v6: negotiated.extended_next_hop,
         };
         match Update::decode(body, context) {
             Ok(update) => {

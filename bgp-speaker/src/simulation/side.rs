@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
-use config::{Asn, Family, HoldTime, Name, PeerSet, RouterId};
+use config::{Asn, AttributeOverrides, Family, HoldTime, Name, RouterId};
 use ipnet::IpNet;
 
 use crate::announcer::Announcer;
+use crate::dialect::{Dialect, NextHops};
+use crate::fixture;
 use crate::fsm::{Action, ConnId, Event, Params, PeerFsm};
-use crate::pack::Dialect;
-use crate::route::{Attributes, Route, RouteSet};
+use crate::policy::Policy;
+use crate::route::RouteSet;
 use crate::status::{Negotiated, PeerState};
 use crate::wire::{AttributeContext, Frame, Framer, MessageKind, Update};
 
@@ -56,6 +58,10 @@ impl Side {
             hold_time: HoldTime::from_secs(9).unwrap(),
             families: vec![Family::Ipv4],
             passive,
+            role: None,
+            role_strict: false,
+            extended_next_hop: false,
+            has_key: false,
             connect_retry: Duration::from_secs(2),
         };
         let mut fsm = PeerFsm::new(params.clone(), seed);
@@ -75,13 +81,9 @@ impl Side {
 
     /// Wants these host numbers announced, with this MED.
     pub(super) fn want(&mut self, hosts: impl Iterator<Item = u8>, med: u32, now: Instant) {
-        let (communities, large_communities) = (vec![], vec![]);
-        let attributes = Attributes { med, local_pref: 100, prepend: 0, communities, large_communities };
-        let route = Route { attributes, peers: PeerSet::All };
-        let routes =
-            hosts.map(|host| (format!("192.0.2.{host}/32").parse().unwrap(), route.clone())).collect();
-        let version = self.desired.version + 1;
-        self.desired = Arc::new(RouteSet { version, decided: now, cause: version, routes });
+        let prefixes: Vec<_> = hosts.map(|host| format!("192.0.2.{host}/32")).collect();
+        let routes: Vec<_> = prefixes.iter().map(|prefix| (prefix.as_str(), med)).collect();
+        self.desired = Arc::new(fixture::decision(self.desired.version + 1, &routes, now));
     }
 
     pub(super) fn is_passive(&self) -> bool {
@@ -211,17 +213,16 @@ impl Side {
     }
 
     fn session_on(&self, id: ConnId, negotiated: &Negotiated, now: Instant) -> Session {
-        let dialect = Dialect {
-            local_as: self.params.local_as,
-            internal: false,
-            as4: negotiated.as4,
-            families: negotiated.families.clone(),
-            next_hop_v4: Some([10, 0, 0, 1].into()),
-            next_hop_v6: None,
-        };
+        let next_hops = NextHops { v4: Some([10, 0, 0, 1].into()), ..NextHops::default() };
+        let dialect = Dialect::of(&self.params, negotiated, next_hops);
         let limit = Duration::from_secs(6);
-        let peer = Name::new("peer").unwrap();
-        Session { id, announcer: Announcer::new(peer, dialect, true, limit, now), received: BTreeMap::new() }
+        let (announce, degraded) = (AttributeOverrides::default(), AttributeOverrides::default());
+        let policy = Policy { peer: Name::new("peer").unwrap(), announce, degraded };
+        Session {
+            id,
+            announcer: Announcer::new(policy, dialect, true, limit, now),
+            received: BTreeMap::new(),
+        }
     }
 
     /// What must hold after every step.
@@ -238,7 +239,8 @@ impl Side {
 impl Session {
     /// Applies the peer's UPDATE to what it has announced. The MED is all that distinguishes routes here.
     fn take(&mut self, frame: Frame<'_>) {
-        let context = AttributeContext { as4: true, internal: false, families: &[Family::Ipv4] };
+        let context =
+            AttributeContext { as4: true, internal: false, families: &[Family::Ipv4], v4_over_v6: false };
         let update = Update::decode(frame.body, context).unwrap();
         for prefix in update.withdrawn.iter() {
             assert!(self.received.remove(&prefix).is_some(), "{prefix} is withdrawn but was not announced");

@@ -30,6 +30,8 @@ pub struct AttributeContext<'a> {
     pub internal: bool,
     /// Families that were negotiated; others are ignored (RFC 4760 §7).
     pub families: &'a [Family],
+    /// IPv4 routes may have an IPv6 next hop (RFC 8950 §3).
+    pub v4_over_v6: bool,
 }
 
 /// What a malformed attribute costs, mildest first (RFC 7606 §2); session reset is an error instead.
@@ -162,7 +164,7 @@ fn check_flags(attribute: &Attribute<'_>) -> Result<Result<(), Fault>, WireError
     let expected = match attribute.kind {
         1 | 2 | 3 | 5 | 6 => TRANSITIVE,
         4 | 9 | 10 | MP_REACH_NLRI | MP_UNREACH_NLRI => OPTIONAL,
-        7 | 8 | 16 | 17 | 18 | 25 | 32 => OPTIONAL | TRANSITIVE,
+        7 | 8 | 16 | 17 | 18 | 25 | 32 | 35 => OPTIONAL | TRANSITIVE,
         _ if class & OPTIONAL == 0 => {
             return Err(WireError::UnrecognizedWellKnown(attribute.octets.to_vec()));
         }
@@ -175,7 +177,7 @@ fn check_flags(attribute: &Attribute<'_>) -> Result<Result<(), Fault>, WireError
     })
 }
 
-/// The table of RFC 7606 §7, RFC 6793 §6, RFC 7607 §2 and RFC 8092 §5.
+/// The table of RFC 7606 §7, RFC 6793 §6, RFC 7607 §2, RFC 8092 §5 and RFC 9234 §5.
 fn check_value(attribute: &Attribute<'_>, context: AttributeContext<'_>) -> Result<(), Fault> {
     use Disposition::{AttributeDiscard, TreatAsWithdraw};
     let length = attribute.value.len();
@@ -201,6 +203,7 @@ fn check_value(attribute: &Attribute<'_>, context: AttributeContext<'_>) -> Resu
         16 if !multiple_of(8) => wrong_length(TreatAsWithdraw),
         25 if !multiple_of(20) => wrong_length(TreatAsWithdraw),
         32 if !multiple_of(12) => wrong_length(TreatAsWithdraw),
+        35 if length != 4 => wrong_length(TreatAsWithdraw),
         // A 4-octet speaker must not send these to one (RFC 6793 §4.1, §6).
         17 if context.as4 || !path_is_sound(attribute.value, true) => wrong_length(AttributeDiscard),
         18 if context.as4 || !aggregator_is_sound(attribute.value, true) => wrong_length(AttributeDiscard),
@@ -244,10 +247,11 @@ fn read_reach<'a>(
     let Some(family) = family_of(afi, safi).filter(|family| context.families.contains(family)) else {
         return Ok(None);
     };
+    // Global, or global and link-local (RFC 2545 §3).
+    let is_v6 = matches!(next_hop.len(), 16 | 32);
     let next_hop_fits = match family {
-        Family::Ipv4 => next_hop.len() == 4,
-        // Global, or global and link-local (RFC 2545 §3).
-        Family::Ipv6 => next_hop.len() == 16 || next_hop.len() == 32,
+        Family::Ipv4 => next_hop.len() == 4 || context.v4_over_v6 && is_v6,
+        Family::Ipv6 => is_v6,
     };
     if !next_hop_fits {
         return Err(malformed());

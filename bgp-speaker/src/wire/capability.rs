@@ -6,12 +6,18 @@ use config::{Asn, Family};
 use super::SAFI_UNICAST;
 use super::nlri::{afi, family_of};
 use super::reader::Reader;
+use super::role;
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
+const EXTENDED_NEXT_HOP: u8 = 5;
+const EXTENDED_MESSAGE: u8 = 6;
+const ROLE: u8 = 9;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ENHANCED_REFRESH: u8 = 70;
+/// AFI 1, SAFI 1 in two octets, next hop AFI 2 (RFC 8950 §4).
+const V4_OVER_V6: [u8; 6] = [0, 1, 0, 1, 0, 2];
 
 /// One capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +26,12 @@ pub enum Capability {
     Multiprotocol { afi: u16, safi: u8 },
     /// RFC 2918 §2.
     RouteRefresh,
+    /// RFC 8950 §4; only whether it has IPv4 unicast with IPv6 next hops is kept.
+    ExtendedNextHop { v4_over_v6: bool },
+    /// RFC 8654 §3.
+    ExtendedMessage,
+    /// RFC 9234 §4.1: the role of the sender, as its number.
+    Role(u8),
     /// RFC 7313 §3.1.
     EnhancedRefresh,
     /// RFC 6793 §3. The number as sent: whether it is right is the session's business.
@@ -35,12 +47,13 @@ impl Capability {
         Capability::Multiprotocol { afi: afi(family), safi: SAFI_UNICAST }
     }
 
-    /// What we announce on a session that speaks `families`.
+    /// What we announce on every session that speaks `families`.
     pub fn offer(local_as: Asn, families: &[Family]) -> Vec<Self> {
         let mut offer: Vec<Self> = families.iter().copied().map(Self::multiprotocol).collect();
         offer.extend([
             Capability::RouteRefresh,
             Capability::EnhancedRefresh,
+            Capability::ExtendedMessage,
             Capability::FourOctetAs(local_as.as_u32()),
         ]);
         offer
@@ -56,6 +69,15 @@ impl Capability {
                 Capability::Multiprotocol { afi, safi: reader.u8()? }
             }
             ROUTE_REFRESH => Capability::RouteRefresh,
+            EXTENDED_NEXT_HOP => {
+                let mut v4_over_v6 = false;
+                while !reader.is_empty() {
+                    v4_over_v6 |= reader.array()? == V4_OVER_V6;
+                }
+                Capability::ExtendedNextHop { v4_over_v6 }
+            }
+            EXTENDED_MESSAGE => Capability::ExtendedMessage,
+            ROLE => Capability::Role(reader.u8()?),
             ENHANCED_REFRESH => Capability::EnhancedRefresh,
             FOUR_OCTET_AS => Capability::FourOctetAs(reader.u32()?),
             GRACEFUL_RESTART => {
@@ -79,6 +101,13 @@ impl Capability {
                 out.put_slice(&[0, safi]);
             }
             Capability::RouteRefresh => out.put_slice(&[ROUTE_REFRESH, 0]),
+            Capability::ExtendedNextHop { v4_over_v6: true } => {
+                out.put_slice(&[EXTENDED_NEXT_HOP, 6]);
+                out.put_slice(&V4_OVER_V6);
+            }
+            Capability::ExtendedNextHop { v4_over_v6: false } => out.put_slice(&[EXTENDED_NEXT_HOP, 0]),
+            Capability::ExtendedMessage => out.put_slice(&[EXTENDED_MESSAGE, 0]),
+            Capability::Role(role) => out.put_slice(&[ROLE, 1, role]),
             Capability::EnhancedRefresh => out.put_slice(&[ENHANCED_REFRESH, 0]),
             Capability::FourOctetAs(asn) => {
                 out.put_slice(&[FOUR_OCTET_AS, 4]);
@@ -100,6 +129,12 @@ impl Capability {
                 None => format!("multiprotocol {afi}/{safi}"),
             },
             Capability::RouteRefresh => "route refresh".to_owned(),
+            Capability::ExtendedNextHop { .. } => "extended next hop".to_owned(),
+            Capability::ExtendedMessage => "extended message".to_owned(),
+            Capability::Role(number) => match role::of_number(number) {
+                Some(role) => format!("role {}", role::name(role)),
+                None => format!("role {number}"),
+            },
             Capability::EnhancedRefresh => "enhanced route refresh".to_owned(),
             Capability::FourOctetAs(asn) => format!("4-octet AS {asn}"),
             Capability::GracefulRestart { notification: true } => {
@@ -107,9 +142,6 @@ impl Capability {
             }
             Capability::GracefulRestart { notification: false } => "graceful restart".to_owned(),
             Capability::Other(code) => match code {
-                5 => "extended next hop".to_owned(),
-                6 => "extended message".to_owned(),
-                9 => "role".to_owned(),
                 69 => "add-path".to_owned(),
                 71 => "long-lived graceful restart".to_owned(),
                 73 => "FQDN".to_owned(),

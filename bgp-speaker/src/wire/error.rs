@@ -1,4 +1,5 @@
-//! Every defect a message can have, and the one NOTIFICATION it maps to (RFC 4271 §6.1–6.3, RFC 5492, RFC 7313 §5).
+//! Every defect a message can have, and the one NOTIFICATION it maps to (RFC 4271 §6.1–6.3, RFC 5492, RFC 7313 §5,
+//! RFC 9234 §4.2).
 
 use super::notification::{Notification, code};
 
@@ -26,6 +27,9 @@ pub enum WireError {
     /// Carries the capabilities we would need, encoded (RFC 5492 §5).
     #[error("no address family in common")]
     NoCommonFamily(Vec<u8>),
+    /// RFC 9234 §4.2; what the peer says, and what it should.
+    #[error("the peer {got}, expected role {expected}")]
+    RoleMismatch { got: String, expected: &'static str },
     #[error("the UPDATE's lengths contradict each other, or MP_REACH_NLRI or MP_UNREACH_NLRI is repeated")]
     MalformedAttributeList,
     /// Carries the attribute, header and all; likewise below.
@@ -64,6 +68,7 @@ impl WireError {
             WireError::UnsupportedParameter(_) => (code::OPEN, 4, Vec::new()),
             WireError::UnacceptableHoldTime(_) => (code::OPEN, 6, Vec::new()),
             WireError::NoCommonFamily(wanted) => (code::OPEN, 7, wanted.clone()),
+            WireError::RoleMismatch { .. } => (code::OPEN, 11, Vec::new()),
             WireError::MalformedAttributeList => (code::UPDATE, 1, Vec::new()),
             WireError::UnrecognizedWellKnown(attribute) => (code::UPDATE, 2, attribute.clone()),
             WireError::MissingWellKnown(kind) => (code::UPDATE, 3, vec![*kind]),

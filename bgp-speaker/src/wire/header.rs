@@ -10,8 +10,10 @@ use super::reader::Reader;
 
 /// Octets of marker, length and type.
 pub const HEADER_LEN: usize = 19;
-/// The longest message (RFC 4271 §4; RFC 8654 is not spoken).
+/// The longest message (RFC 4271 §4), and the longest we send.
 pub const MAX_MESSAGE_LEN: usize = 4096;
+/// The longest message but OPEN and KEEPALIVE once both sides said so (RFC 8654 §4).
+pub const MAX_EXTENDED_MESSAGE_LEN: usize = 65_535;
 /// What the framer is ready to take in one read.
 const READ_AHEAD: usize = 16 * 1024;
 
@@ -37,14 +39,14 @@ impl MessageKind {
         }
     }
 
-    /// The shortest and longest whole message of this type (RFC 4271 §6.1).
-    fn lengths(self) -> (usize, usize) {
+    /// The shortest and longest whole message of this type (RFC 4271 §6.1) where any may have `longest` octets.
+    fn lengths(self, longest: usize) -> (usize, usize) {
         match self {
             MessageKind::Open => (29, MAX_MESSAGE_LEN),
-            MessageKind::Update => (23, MAX_MESSAGE_LEN),
-            MessageKind::Notification => (21, MAX_MESSAGE_LEN),
+            MessageKind::Update => (23, longest),
+            MessageKind::Notification => (21, longest),
             MessageKind::Keepalive => (HEADER_LEN, HEADER_LEN),
-            MessageKind::RouteRefresh => (23, MAX_MESSAGE_LEN),
+            MessageKind::RouteRefresh => (23, longest),
         }
     }
 }
@@ -62,9 +64,16 @@ pub struct Framer {
     buffer: BytesMut,
     /// Octets at the front that the previous [`Framer::next_frame`] handed out.
     handed_out: usize,
+    /// Messages may have up to [`MAX_EXTENDED_MESSAGE_LEN`] octets.
+    extended: bool,
 }
 
 impl Framer {
+    /// From the next message on, all but OPEN and KEEPALIVE may be longer (RFC 8654).
+    pub fn extend_messages(&mut self) {
+        self.extended = true;
+    }
+
     /// Where the next read goes; bounded, and never empty.
     pub fn space(&mut self) -> impl BufMut + '_ {
         self.buffer.advance(std::mem::take(&mut self.handed_out));
@@ -77,7 +86,8 @@ impl Framer {
         self.buffer.advance(std::mem::take(&mut self.handed_out));
         let mut reader = Reader::new(&self.buffer);
         let Some(header) = reader.array::<HEADER_LEN>() else { return Ok(None) };
-        let (kind, length) = parse_header(&header)?;
+        let longest = if self.extended { MAX_EXTENDED_MESSAGE_LEN } else { MAX_MESSAGE_LEN };
+        let (kind, length) = parse_header(&header, longest)?;
         let Some(body) = reader.take(length - HEADER_LEN) else { return Ok(None) };
         self.handed_out = length;
         Ok(Some(Frame { kind, body }))
@@ -85,18 +95,18 @@ impl Framer {
 }
 
 /// Marker, then length, then type, then the length for that type. The length returned is at least [`HEADER_LEN`].
-fn parse_header(header: &[u8; HEADER_LEN]) -> Result<(MessageKind, usize), WireError> {
+fn parse_header(header: &[u8; HEADER_LEN], longest: usize) -> Result<(MessageKind, usize), WireError> {
     let [marker @ .., high, low, kind] = header;
     if marker.iter().any(|&octet| octet != 0xFF) {
         return Err(WireError::NotSynchronized);
     }
     let stated = u16::from_be_bytes([*high, *low]);
     let length = usize::from(stated);
-    if !(HEADER_LEN..=MAX_MESSAGE_LEN).contains(&length) {
+    if !(HEADER_LEN..=longest).contains(&length) {
         return Err(WireError::BadLength(stated));
     }
     let kind = MessageKind::from_wire(*kind).ok_or(WireError::BadType(*kind))?;
-    let (shortest, longest) = kind.lengths();
+    let (shortest, longest) = kind.lengths(longest);
     if !(shortest..=longest).contains(&length) {
         return Err(WireError::BadLength(stated));
     }
@@ -183,6 +193,24 @@ mod tests {
             let error = framer_of(&header(length, kind)).next_frame().unwrap_err();
             let expected = Notification::new(1, 2, length.to_be_bytes().to_vec());
             assert_eq!(error.notification(), expected, "type {kind}");
+        }
+    }
+
+    #[test]
+    fn extended_messages_may_be_65535_octets_long_but_neither_open_nor_keepalive() {
+        let mut framer = Framer::default();
+        framer.extend_messages();
+        let mut bytes = header(65_535, 2);
+        bytes.resize(65_535, 0);
+        for piece in bytes.chunks(10_000) {
+            assert_eq!(framer.next_frame().unwrap(), None);
+            framer.space().put_slice(piece);
+        }
+        assert_eq!(framer.next_frame().unwrap().map(|frame| frame.body.len()), Some(65_535 - HEADER_LEN));
+        for (length, kind) in [(4097, 1), (20, 4), (4097, 4)] {
+            let mut framer = framer_of(&header(length, kind));
+            framer.extend_messages();
+            assert_eq!(framer.next_frame().unwrap_err(), WireError::BadLength(length));
         }
     }
 

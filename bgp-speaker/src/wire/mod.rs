@@ -12,6 +12,7 @@ mod notification;
 mod open;
 mod reader;
 mod refresh;
+pub(crate) mod role;
 mod update;
 
 pub use attribute::{AttributeContext, Disposition};
@@ -19,12 +20,15 @@ pub(crate) use attribute::{MP_REACH_NLRI, MP_UNREACH_NLRI};
 pub use capability::Capability;
 pub use error::WireError;
 pub(crate) use header::write_message;
-pub use header::{Frame, Framer, HEADER_LEN, MAX_MESSAGE_LEN, MessageKind, keepalive};
+pub use header::{
+    Frame, Framer, HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MessageKind, keepalive,
+};
 pub use nlri::{Prefixes, afi, family_of};
 pub(crate) use nlri::{encoded_len, write_prefix};
 pub use notification::{Cease, Notification, code, fsm_error};
 pub use open::Open;
 pub use refresh::{Refresh, RefreshKind};
+pub use role::number as role_number;
 pub use update::Update;
 
 /// SAFI 1: unicast (RFC 4760 §6); the only one we speak.

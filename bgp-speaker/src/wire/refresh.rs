@@ -1,11 +1,11 @@
 //! ROUTE-REFRESH (RFC 2918) and its demarcation (RFC 7313).
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use config::Family;
 
 use super::SAFI_UNICAST;
 use super::error::WireError;
-use super::header::{MessageKind, write_message};
+use super::header::{HEADER_LEN, MessageKind, write_message};
 use super::nlri::{afi, family_of};
 use super::reader::Reader;
 
@@ -41,8 +41,13 @@ impl Refresh {
             _ => return Ok(None),
         };
         if kind != RefreshKind::Request && !reader.is_empty() {
+            // What of it fits a NOTIFICATION, its length as it was.
             let mut message = BytesMut::new();
-            write_message(&mut message, MessageKind::RouteRefresh, &[body]);
+            let length = u16::try_from(HEADER_LEN + body.len()).unwrap_or(u16::MAX);
+            message.put_bytes(0xFF, 16);
+            message.put_u16(length);
+            message.put_u8(MessageKind::RouteRefresh as u8);
+            message.put_slice(body);
             return Err(WireError::RefreshLength(message.to_vec()));
         }
         Ok(family_of(afi, safi).map(|family| Refresh { family, kind }))
@@ -58,7 +63,6 @@ impl Refresh {
 
 #[cfg(test)]
 mod tests {
-    use super::super::header::HEADER_LEN;
     use super::*;
 
     #[test]

@@ -89,9 +89,9 @@ mod tests {
 
     const BOTH: &[Family] = &[Family::Ipv4, Family::Ipv6];
     const EXTERNAL: AttributeContext<'static> =
-        AttributeContext { as4: true, internal: false, families: BOTH };
+        AttributeContext { as4: true, internal: false, families: BOTH, v4_over_v6: false };
     const INTERNAL: AttributeContext<'static> =
-        AttributeContext { as4: true, internal: true, families: BOTH };
+        AttributeContext { as4: true, internal: true, families: BOTH, v4_over_v6: false };
 
     const ORIGIN_IGP: &[u8] = &[0x40, 1, 1, 0];
     const PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8];
@@ -195,6 +195,8 @@ mod tests {
             ("RFC 8092 large communities empty", &[0xc0, 32, 0], Withdraw, Withdraw),
             ("RFC 6793 AS4_PATH from a 4-octet peer", &[0xc0, 17, 0], Discard, Discard),
             ("RFC 6793 AS4_AGGREGATOR likewise", &[0xc0, 18, 8, 0, 0, 0, 1, 1, 1, 1, 1], Discard, Discard),
+            ("RFC 9234 only to customer", &[0xc0, 35, 4, 0, 0, 0, 1], Accept, Accept),
+            ("RFC 9234 only to customer short", &[0xc0, 35, 3, 0, 0, 1], Withdraw, Withdraw),
             ("3 c origin optional", &[0xc0, 1, 1, 0], Withdraw, Withdraw),
             ("3 c MED transitive", &[0xc0, 4, 4, 0, 0, 0, 1], Withdraw, Withdraw),
             ("unknown optional", &[0xc0, 200, 1, 7], Accept, Accept),
@@ -281,6 +283,17 @@ mod tests {
             let body = body(&[], &[ORIGIN_IGP, PATH, attribute], &[]);
             assert_eq!(refused(&body), Notification::new(3, 9, attribute.to_vec()), "{attribute:?}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_next_hop_of_ipv4_routes_is_read_only_where_it_was_negotiated() {
+        let mut reach = vec![0x80, 14, 25, 0, 1, 1, 16];
+        reach.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        reach.extend([24, 198, 51, 100]);
+        let body = body(&[], &[ORIGIN_IGP, PATH, &reach], &[]);
+        let negotiated = AttributeContext { v4_over_v6: true, ..EXTERNAL };
+        assert_eq!(Update::decode(&body, negotiated).unwrap().announced_count(), 1);
+        assert_eq!(refused(&body), Notification::new(3, 9, reach));
     }
 
     #[test]

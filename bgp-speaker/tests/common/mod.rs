@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::wire::{Capability, Frame, Framer, MessageKind, Notification, Open, keepalive};
-use bgp_speaker::{Attributes, PeerEvent, PeerState, PeerStatus, Route, RouteSet, Speaker};
+use bgp_speaker::{Attributes, PeerEvent, PeerState, PeerStatus, Preference, Route, RouteSet, Speaker};
 use bytes::BytesMut;
 use config::{Asn, Bgp, Community, Family, HoldTime, LargeCommunity, Name, Peer, PeerSet, RouterId};
 use ipnet::IpNet;
@@ -80,15 +80,21 @@ pub fn attributes(med: u32) -> Attributes {
         prepend: 0,
         communities: vec![Community::parse("64512:100").unwrap()],
         large_communities: vec![LargeCommunity(64512, 1, 2)],
+        link_bandwidth: None,
     }
 }
 
 /// A decision taken now.
 pub fn routes(version: u64, routes: &[(&str, u32)]) -> Arc<RouteSet> {
-    let route = |med: &u32| Route { attributes: attributes(*med), peers: PeerSet::All };
+    let route = |med: &u32| Route {
+        attributes: attributes(*med),
+        preference: Preference::Normal,
+        peers: PeerSet::All,
+    };
     let routes: BTreeMap<IpNet, Route> =
         routes.iter().map(|(prefix, med)| (prefix.parse().unwrap(), route(med))).collect();
-    Arc::new(RouteSet { version, decided: Instant::now(), cause: version * 10, routes })
+    let watched = routes.keys().copied().collect();
+    Arc::new(RouteSet { version, decided: Instant::now(), cause: version * 10, routes, watched })
 }
 
 pub async fn start(config: &Bgp) -> (Speaker, mpsc::Receiver<PeerEvent>) {

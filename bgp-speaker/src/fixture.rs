@@ -1,0 +1,42 @@
+//! Values that unit tests of several modules begin with.
+
+use std::time::Instant;
+
+use config::{Asn, Family, PeerSet};
+
+use crate::dialect::{Dialect, NextHops};
+use crate::route::{Attributes, Preference, Route, RouteSet};
+
+pub(crate) fn attributes(med: u32) -> Attributes {
+    Attributes {
+        med,
+        local_pref: 100,
+        prepend: 0,
+        communities: vec![],
+        large_communities: vec![],
+        link_bandwidth: None,
+    }
+}
+
+/// For all peers, at normal preference.
+pub(crate) fn route(med: u32) -> Route {
+    Route { attributes: attributes(med), preference: Preference::Normal, peers: PeerSet::All }
+}
+
+/// A decision for these routes and MEDs.
+pub(crate) fn decision(version: u64, routes: &[(&str, u32)], decided: Instant) -> RouteSet {
+    let routes = routes.iter().map(|(prefix, med)| (prefix.parse().unwrap(), route(*med)));
+    RouteSet { version, cause: version, routes: routes.collect(), ..RouteSet::empty(decided) }
+}
+
+/// An external IPv4 session of a 2-octet AS.
+pub(crate) fn dialect() -> Dialect {
+    Dialect {
+        local_as: Asn::new(64512).unwrap(),
+        internal: false,
+        as4: true,
+        families: vec![Family::Ipv4],
+        next_hops: NextHops { v4: Some([192, 0, 2, 1].into()), ..NextHops::default() },
+        only_to_customer: false,
+    }
+}
