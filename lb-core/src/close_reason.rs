@@ -33,11 +33,15 @@ pub enum CloseReason {
     Untrusted,
     /// The client's PROXY header was malformed, or not there in time.
     ProxyHeader,
+    /// The client's TLS handshake failed.
+    TlsHandshakeFailed,
+    /// The client did not finish its TLS handshake, or its ClientHello, in time.
+    TlsTimeout,
 }
 
 impl CloseReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [CloseReason; 14] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::Completed,
         CloseReason::ClientReset,
         CloseReason::ServerReset,
@@ -52,6 +56,8 @@ impl CloseReason {
         CloseReason::Killed,
         CloseReason::Untrusted,
         CloseReason::ProxyHeader,
+        CloseReason::TlsHandshakeFailed,
+        CloseReason::TlsTimeout,
     ];
 
     /// The stable name: metric label and access record.
@@ -71,6 +77,8 @@ impl CloseReason {
             CloseReason::Killed => "killed",
             CloseReason::Untrusted => "untrusted",
             CloseReason::ProxyHeader => "proxy_header",
+            CloseReason::TlsHandshakeFailed => "tls_handshake_failed",
+            CloseReason::TlsTimeout => "tls_timeout",
         }
     }
 }

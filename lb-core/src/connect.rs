@@ -14,6 +14,7 @@ use crate::counters::WorkerId;
 use crate::relay::End;
 use crate::service::ServiceGuard;
 use crate::socket;
+use crate::tls::TlsFailure;
 use crate::wheel::Tick;
 use crate::{CloseReason, ConnectCause, ConnectFailure, Observer};
 
@@ -32,6 +33,7 @@ pub(crate) struct Attempt {
     /// When the current connect began, and when it is given up.
     started: Duration,
     pub(crate) deadline: Tick,
+    pub(crate) phase: Phase,
     /// Candidates that failed; none is tried twice.
     tried: Vec<Arc<Backend>>,
     /// What the connection ends with if there is no further candidate.
@@ -52,6 +54,16 @@ pub(crate) struct Link {
 pub(crate) enum Failure {
     TimedOut,
     Error(Errno),
+    Tls(TlsFailure),
+}
+
+/// How far a connect has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The kernel connects.
+    Tcp,
+    /// Connected; the TLS handshake goes on, within the same time.
+    Tls,
 }
 
 impl Attempt {
@@ -59,6 +71,7 @@ impl Attempt {
         Attempt {
             started: now,
             deadline: Tick::at(now),
+            phase: Phase::Tcp,
             tried: Vec::new(),
             last: CloseReason::NoBackend,
             exhausted: None,
@@ -80,6 +93,7 @@ impl Attempt {
             let backend = BackendGuard::new(backend, here.worker);
             backend.counters().connects.increment();
             self.started = here.now;
+            self.phase = Phase::Tcp;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
             match socket::connect(backend.backend().address(), service.settings().keepalive) {
                 Ok(socket) => return Ok(Link { backend, end: End::new(socket, Tick::at(here.now)) }),
@@ -99,7 +113,7 @@ impl Attempt {
         self.last = match failure {
             Failure::TimedOut => CloseReason::ConnectTimeout,
             Failure::Error(error) if is_ours(error) => CloseReason::Resources,
-            Failure::Error(_) => CloseReason::ConnectFailed,
+            Failure::Error(_) | Failure::Tls(_) => CloseReason::ConnectFailed,
         };
         if self.last != CloseReason::Resources {
             backend.counters().failures.increment();
@@ -138,6 +152,7 @@ fn describe(address: SocketAddr, failure: Failure, after: Duration) -> ConnectFa
         Failure::Error(Errno::CONNREFUSED) => ConnectCause::Refused,
         Failure::Error(Errno::CONNRESET | Errno::PIPE) => ConnectCause::Reset,
         Failure::Error(Errno::HOSTUNREACH | Errno::NETUNREACH) => ConnectCause::Unreachable,
+        Failure::Tls(failure) => ConnectCause::Tls(failure),
         Failure::Error(error) => ConnectCause::Other(error.kind()),
     };
     ConnectFailure { address, cause, after }

@@ -23,6 +23,7 @@ use crate::relay::copy::Plain;
 use crate::relay::{Delivered, End, Relay, Side};
 use crate::service::{ServiceGuard, Settings};
 use crate::socket::{self, Close};
+use crate::tls::Secured;
 use crate::wheel::{Tick, Ticks};
 
 /// A connect that takes longer has its client watched: one that goes away meanwhile gives its place free.
@@ -54,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) client_end: End,
     /// What was read from the client and not used in its opening: the first that the backend gets.
     pub(crate) received: Vec<u8>,
+    /// Before it relays: what speaks TLS of it. Then it is the relay.
+    pub(crate) secured: Option<Box<Secured>>,
     /// From when a backend was chosen.
     pub(crate) link: Option<Link>,
     pub(crate) stage: Stage,
@@ -91,8 +94,13 @@ impl Connection {
     pub(crate) fn begin_to_relay(&mut self, now: Tick) {
         self.client_end.touched = now;
         let early = std::mem::take(&mut self.received);
-        let early = (!early.is_empty()).then(|| early.into_boxed_slice());
-        self.stage = Stage::Relaying(Relay::Plain(Plain::with_early(early)));
+        self.stage = Stage::Relaying(match self.secured.take() {
+            Some(mut secured) => {
+                secured.begin_with(early);
+                Relay::Secured(secured)
+            }
+            None => Relay::Plain(Plain::with_early((!early.is_empty()).then(|| early.into_boxed_slice()))),
+        });
     }
 
     /// The socket of this side, once there is one.
@@ -190,14 +198,16 @@ fn how_to_close(
         CloseReason::ServerTimeout | CloseReason::ServerFinTimeout => {
             owed || (!linger && (side == Side::Backend || drained()))
         }
-        CloseReason::ClientReset => side == Side::Backend,
+        // After a failed handshake the client is told why, by an alert that a RST might overtake.
+        CloseReason::ClientReset | CloseReason::TlsHandshakeFailed => side == Side::Backend,
         CloseReason::ServerReset
         | CloseReason::ConnectFailed
         | CloseReason::ConnectTimeout
         | CloseReason::NoBackend
         | CloseReason::Resources
         | CloseReason::Untrusted
-        | CloseReason::ProxyHeader => side == Side::Client,
+        | CloseReason::ProxyHeader
+        | CloseReason::TlsTimeout => side == Side::Client,
         CloseReason::Killed => true,
     };
     if resets { Close::Reset } else { Close::Plain }
@@ -267,9 +277,9 @@ mod tests {
                 Completed | ClientTimeout | ServerTimeout | ClientFinTimeout | ServerFinTimeout => {
                     (Close::Plain, Close::Plain)
                 }
-                ClientReset => (Close::Plain, Close::Reset),
+                ClientReset | TlsHandshakeFailed => (Close::Plain, Close::Reset),
                 ServerReset | ConnectFailed | ConnectTimeout | NoBackend | Resources | Untrusted
-                | ProxyHeader => (Close::Reset, Close::Plain),
+                | ProxyHeader | TlsTimeout => (Close::Reset, Close::Plain),
                 Killed => (Close::Reset, Close::Reset),
             };
             assert_eq!((how(Side::Client, reason), how(Side::Backend, reason)), expected, "{reason}");

@@ -82,6 +82,8 @@ pub(crate) struct ServiceCounters {
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
     pub(crate) retries: Counter,
+    pub(crate) tls_handshakes: Counter,
+    pub(crate) tls_resumed: Counter,
     pub(crate) closes: [Counter; CloseReason::ALL.len()],
 }
 

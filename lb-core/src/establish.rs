@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::CloseReason;
 use crate::address::{AddressGuard, LocalAddress};
-use crate::connect::{Attempt, Failure, Here};
+use crate::connect::{Attempt, Failure, Here, Phase};
 use crate::connection::{Client, Connection, Stage};
 use crate::poll::{Token, Watch};
 use crate::proxy_protocol;
@@ -22,6 +22,7 @@ use crate::relay::{End, Side};
 use crate::service::{ServiceEntry, ServiceGuard};
 use crate::slab::Key;
 use crate::socket;
+use crate::tls::Shaken;
 use crate::worker::Worker;
 
 impl Worker {
@@ -43,6 +44,7 @@ impl Worker {
             client,
             client_end: End::new(socket, self.tick()),
             received: Vec::new(),
+            secured: None,
             link: None,
             stage: Stage::Connecting(Attempt::new(self.now)),
             queued: false,
@@ -88,7 +90,13 @@ impl Worker {
     pub(crate) fn connect_decided(&mut self, key: Key, flags: EventFlags) {
         let tick = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(link) = &mut connection.link else { return };
+        let (Stage::Connecting(attempt), Some(link)) = (&mut connection.stage, &mut connection.link) else {
+            return;
+        };
+        if attempt.phase == Phase::Tls {
+            link.end.note(flags);
+            return self.secure_backend(key);
+        }
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             let error = socket::outcome(&link.end.socket).err().unwrap_or(Errno::CONNRESET);
             self.connect_failed(key, Failure::Error(error));
@@ -102,9 +110,37 @@ impl Worker {
                     return self.connect_failed(key, Failure::Error(Errno::CONNRESET));
                 }
             }
-            connection.begin_to_relay(tick);
-            self.drive(key);
+            match connection.service.entry().tls.session_with(link.backend.backend()) {
+                None => self.relay(key),
+                Some(Ok(session)) => {
+                    attempt.phase = Phase::Tls;
+                    connection.secured.get_or_insert_default().connect(session);
+                    self.secure_backend(key);
+                }
+                Some(Err(failure)) => self.connect_failed(key, Failure::Tls(failure)),
+            }
         }
+    }
+
+    /// Goes on with the TLS handshake with the backend.
+    fn secure_backend(&mut self, key: Key) {
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (Some(secured), Some(link)) = (&mut connection.secured, &mut connection.link) else { return };
+        match secured.layer_mut(Side::Backend).shake_hands(&mut link.end, self.buffers.current(), tick) {
+            Shaken::Waiting => {}
+            Shaken::Done => self.relay(key),
+            Shaken::Failed(failure) => self.connect_failed(key, Failure::Tls(failure)),
+            Shaken::Broken => self.connect_failed(key, Failure::Error(Errno::CONNRESET)),
+        }
+    }
+
+    /// The backend took the connection.
+    fn relay(&mut self, key: Key) {
+        let tick = self.tick();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.begin_to_relay(tick);
+        self.drive(key);
     }
 
     /// The current candidate did not take the connection: on to the next.

@@ -43,6 +43,7 @@ mod slab;
 pub mod snapshot;
 mod socket;
 mod stats;
+mod tls;
 mod wheel;
 mod worker;
 
@@ -51,3 +52,4 @@ pub use limits::{descriptors_of_plane, max_connections_for, raise_descriptor_lim
 pub use observer::{ConnectCause, ConnectFailure, Observer};
 pub use plane::{Applied, DataPlane, Eligible, PlaneOptions, PrepareError, Prepared, StartError};
 pub use stats::{BackendStats, CloseCounts, PlaneStats, ServiceStats};
+pub use tls::{CertificateFault, TlsFailure, TlsFileError};

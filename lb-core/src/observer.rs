@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use config::BackendId;
 
+use crate::TlsFailure;
+
 /// Called on the data plane's own threads, so an implementation must not block and must not call back into the plane.
 pub trait Observer: Send + Sync + 'static {
     /// A client's connection could not be handed to this backend. Failures that are this host's own (no descriptor,
@@ -38,6 +40,8 @@ pub enum ConnectCause {
     /// Accepted and reset before a byte was exchanged.
     Reset,
     Unreachable,
+    /// Connected, but its TLS handshake failed.
+    Tls(TlsFailure),
     Other(io::ErrorKind),
 }
 
@@ -48,6 +52,7 @@ impl fmt::Display for ConnectCause {
             ConnectCause::TimedOut => f.write_str("no answer"),
             ConnectCause::Reset => f.write_str("reset"),
             ConnectCause::Unreachable => f.write_str("unreachable"),
+            ConnectCause::Tls(failure) => failure.fmt(f),
             ConnectCause::Other(kind) => kind.fmt(f),
         }
     }

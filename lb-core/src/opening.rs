@@ -4,8 +4,7 @@
 //! leaves the rest to the next step and at last to the backend. All of it has to be there by one deadline, so that a client
 //! that never says it costs its own slot and one buffer at most.
 //!
-//! A further step (a TLS handshake, a look at the ClientHello) is a further variant of [`Step`], its place in
-//! [`Step::after`], and a function that returns a [`Verdict`].
+//! A further step is a further variant of [`Step`], its place in [`Step::after`], and a function that returns a [`Verdict`].
 
 use std::time::Duration;
 
@@ -15,9 +14,12 @@ use crate::CloseReason;
 use crate::connection::{Client, Connection, Stage};
 use crate::poll::Watch;
 use crate::proxy_protocol::{self, Decoded, Header};
-use crate::relay::{Buffers, Read};
-use crate::service::Settings;
+use crate::relay::{Buffers, Read, Side};
+use crate::service::ServiceEntry;
 use crate::slab::Key;
+use crate::snapshot::Snapshot;
+use crate::tls::hello::{Hello, LONGEST_HELLO, read_hello};
+use crate::tls::{Secured, Shaken};
 use crate::wheel::{Tick, Ticks};
 use crate::worker::Worker;
 
@@ -36,15 +38,27 @@ pub(crate) struct Opening {
 pub(crate) enum Step {
     /// `accept_proxy`.
     ProxyHeader,
+    /// `sni_routes`: only looked at, the backend gets it. It may lead to another service, whose own `tls` then counts.
+    ClientHello,
+    /// `tls`.
+    Handshake,
 }
 
 impl Step {
     /// The next step that the service asks for; `None`: a backend can be chosen.
-    fn after(step: Option<Step>, settings: &Settings) -> Option<Step> {
-        match step {
-            None if settings.accept_proxy.is_some() => Some(Step::ProxyHeader),
-            None | Some(Step::ProxyHeader) => None,
-        }
+    fn after(step: Option<Step>, service: &ServiceEntry) -> Option<Step> {
+        let asked_for = |step: &Step| match step {
+            Step::ProxyHeader => service.settings.accept_proxy.is_some(),
+            Step::ClientHello => service.tls.is_routed(),
+            Step::Handshake => service.tls.is_terminated(),
+        };
+        let rest = match step {
+            None => &[Step::ProxyHeader, Step::ClientHello, Step::Handshake][..],
+            Some(Step::ProxyHeader) => &[Step::ClientHello, Step::Handshake],
+            Some(Step::ClientHello) => &[Step::Handshake],
+            Some(Step::Handshake) => &[],
+        };
+        rest.iter().copied().find(asked_for)
     }
 }
 
@@ -62,6 +76,7 @@ impl Opening {
     pub(crate) fn deadline(&self) -> (Tick, CloseReason) {
         match self.step {
             Step::ProxyHeader => (self.deadline, CloseReason::ProxyHeader),
+            Step::ClientHello | Step::Handshake => (self.deadline, CloseReason::TlsTimeout),
         }
     }
 }
@@ -71,12 +86,13 @@ impl Worker {
     pub(crate) fn begin_opening(&mut self, key: Key) {
         let now = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let settings = connection.service.settings();
-        let Some(step) = Step::after(None, settings) else { return self.begin_to_connect(key) };
+        let Some(step) = Step::after(None, connection.service.entry()) else {
+            return self.begin_to_connect(key);
+        };
         if step == Step::ProxyHeader && !is_trusted(connection) {
             return self.close(key, CloseReason::Untrusted);
         }
-        let deadline = now.after(settings.client.min(Ticks::from(LONGEST)));
+        let deadline = now.after(connection.service.settings().client.min(Ticks::from(LONGEST)));
         connection.stage = Stage::Opening(Opening { step, deadline });
         self.wheel.set(key.index, deadline);
         self.watch_client(key, Watch::Reads);
@@ -91,14 +107,24 @@ impl Worker {
             let Stage::Opening(opening) = &mut connection.stage else { return };
             let verdict = match opening.step {
                 Step::ProxyHeader => proxy_header(connection, &mut self.buffers, now),
+                Step::ClientHello => {
+                    client_hello(connection, &mut self.buffers, &self.shared.snapshot.load(), now)
+                }
+                Step::Handshake => handshake(connection, &mut self.buffers, now),
             };
             match verdict {
-                Verdict::More => return,
+                Verdict::More => {
+                    // Most clients take a handshake's flight at once.
+                    if connection.secured.as_ref().is_some_and(|secured| secured.owes(Side::Client)) {
+                        self.watch_client(key, Watch::ReadsAndWrites);
+                    }
+                    return;
+                }
                 Verdict::Close(reason) => return self.close(key, reason),
                 Verdict::Done => {}
             }
             let Stage::Opening(opening) = &mut connection.stage else { return };
-            match Step::after(Some(opening.step), connection.service.settings()) {
+            match Step::after(Some(opening.step), connection.service.entry()) {
                 Some(step) => opening.step = step,
                 None => return self.begin_to_connect(key),
             }
@@ -134,5 +160,63 @@ fn proxy_header(connection: &mut Connection, buffers: &mut Buffers, now: Tick) -
             }
             Err(_) => return Verdict::Close(CloseReason::ProxyHeader),
         }
+    }
+}
+
+/// Looks at the ClientHello for the name that the client asks for, and goes on as the service that this name leads to. Who
+/// asks for none, does not speak TLS, or ends its stream before that is clear stays where it is.
+fn client_hello(
+    connection: &mut Connection,
+    buffers: &mut Buffers,
+    snapshot: &Snapshot,
+    now: Tick,
+) -> Verdict {
+    loop {
+        let name = match read_hello(&connection.received) {
+            Hello::Name(name) => name,
+            Hello::Nameless => return Verdict::Done,
+            Hello::Incomplete => {
+                let buffer = buffers.current().get_mut(..LONGEST_HELLO).unwrap_or_default();
+                match connection.client_end.read(buffer, now) {
+                    Read::Waiting => return Verdict::More,
+                    Read::Finished => return Verdict::Done,
+                    Read::Broken => return Verdict::Close(CloseReason::ClientReset),
+                    Read::Bytes(read) => {
+                        connection.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
+                    }
+                }
+                continue;
+            }
+        };
+        let route = connection.service.entry().tls.route(&name).and_then(|name| snapshot.service(name));
+        if let Some(entry) = route.cloned() {
+            connection.service.route_to(entry);
+        }
+        return Verdict::Done;
+    }
+}
+
+/// Goes on with the TLS handshake with the client, which may have begun in what was read already.
+fn handshake(connection: &mut Connection, buffers: &mut Buffers, now: Tick) -> Verdict {
+    let Connection { secured, received, service, client_end, .. } = connection;
+    let secured = match secured {
+        Some(secured) => secured,
+        None => match service.entry().tls.accept(std::mem::take(received)) {
+            Some(Ok(session)) => secured.insert(Box::new(Secured::client(session))),
+            Some(Err(_)) | None => return Verdict::Close(CloseReason::TlsHandshakeFailed),
+        },
+    };
+    let layer = secured.layer_mut(Side::Client);
+    match layer.shake_hands(client_end, buffers.current(), now) {
+        Shaken::Waiting => Verdict::More,
+        Shaken::Done => {
+            service.counters().tls_handshakes.increment();
+            if layer.is_resumed() {
+                service.counters().tls_resumed.increment();
+            }
+            Verdict::Done
+        }
+        Shaken::Failed(_) => Verdict::Close(CloseReason::TlsHandshakeFailed),
+        Shaken::Broken => Verdict::Close(CloseReason::ClientReset),
     }
 }

@@ -21,8 +21,9 @@ use crate::clock::Clock;
 use crate::counters::{PerWorker, WorkerId};
 use crate::plan::Plan;
 use crate::poll::Wake;
-use crate::snapshot::{Snapshot, compile};
+use crate::snapshot::{Snapshot, TlsByService, compile_with};
 use crate::socket::{self, Presence};
+use crate::tls::{ServiceTls, TlsFileError};
 use crate::worker::{Errand, Order, Shared, Worker};
 use crate::{Observer, PlaneStats};
 
@@ -51,7 +52,7 @@ pub enum StartError {
     Thread { worker: usize, source: std::io::Error },
 }
 
-/// An address cannot be listened on. Nothing was changed.
+/// A service cannot be set up: an address cannot be listened on, or a file of its TLS not be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error(
@@ -70,6 +71,8 @@ pub enum PrepareError {
     NotPermitted { service: Name, address: SocketAddr },
     #[error("service {service} cannot listen on {address}: {source}")]
     Other { service: Name, address: SocketAddr, source: std::io::Error },
+    #[error("service {service}: {source}")]
+    Tls { service: Name, source: TlsFileError },
 }
 
 impl PrepareError {
@@ -89,6 +92,7 @@ impl PrepareError {
 #[must_use = "nothing changes until it is committed"]
 pub struct Prepared {
     services: Vec<Service>,
+    tls: TlsByService,
     plan: Plan,
     /// One socket per worker.
     sockets: BTreeMap<SocketAddr, Vec<OwnedFd>>,
@@ -152,12 +156,13 @@ impl DataPlane {
         Ok(plane)
     }
 
-    /// Opens the listeners that `services` have more than what runs. Nothing running is touched, and nothing is left
+    /// Reads the certificates of `services`, and opens the listeners that they have more than what runs. Nothing running is touched, and nothing is left
     /// behind if it fails. One change at a time: what is prepared is committed or dropped before the next.
     pub fn prepare(&self, services: &[Service]) -> Result<Prepared, PrepareError> {
         let wanted = services.iter().flat_map(|service| service.listen.iter().copied()).collect();
         let mut ours = self.control().listening.clone();
         let plan = Plan::new(&ours, &wanted);
+        let tls = self.load_tls(services)?;
         let mut sockets = BTreeMap::new();
         for service in services {
             for address in service.listen.iter().filter(|address| plan.open.contains(address)) {
@@ -166,7 +171,19 @@ impl DataPlane {
                 ours.insert(*address);
             }
         }
-        Ok(Prepared { services: services.to_vec(), plan, sockets })
+        Ok(Prepared { services: services.to_vec(), tls, plan, sockets })
+    }
+
+    /// Reads every file again; what has not changed stays as it is.
+    fn load_tls(&self, services: &[Service]) -> Result<TlsByService, PrepareError> {
+        let running = self.shared.snapshot.load();
+        let load = |service: &Service| {
+            let previous = running.service(&service.name).map(|entry| &*entry.tls);
+            let tls = ServiceTls::load(service, previous)
+                .map_err(|source| PrepareError::Tls { service: service.name.clone(), source })?;
+            Ok((service.name.clone(), Arc::new(tls)))
+        };
+        services.iter().map(load).collect()
     }
 
     /// A listener per worker on an address that nobody else listens on.
@@ -191,11 +208,11 @@ impl DataPlane {
     /// [`DataPlane::close_listeners`] does. Returns when that is done. Connections, and backends that stay the same, notice
     /// nothing; backends that are new are not eligible.
     pub fn commit(&self, prepared: Prepared) -> Applied {
-        let Prepared { services, plan, mut sockets } = prepared;
+        let Prepared { services, tls, plan, mut sockets } = prepared;
         let mut open: Vec<_> = self.workers.iter().map(|_| Vec::new()).collect();
         {
             let mut control = self.control();
-            let snapshot = Arc::new(compile(&services, &self.shared.snapshot.load()));
+            let snapshot = Arc::new(compile_with(&services, &tls, &self.shared.snapshot.load()));
             self.shared.snapshot.store(snapshot.clone());
             control.listening = &plan.open | &plan.keep;
             control.addresses.forget_unused();

@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::balance::Ring;
 use crate::counters::{PerWorker, ServiceCounters, WorkerId};
 use crate::socket::KeepAlive;
+use crate::tls::ServiceTls;
 use crate::wheel::Ticks;
 use crate::{CloseCounts, CloseReason, Eligible, ServiceStats};
 
@@ -37,6 +38,7 @@ pub struct ServiceEntry {
     pub(crate) name: Name,
     pub(crate) state: Arc<ServiceState>,
     pub(crate) settings: Settings,
+    pub(crate) tls: Arc<ServiceTls>,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) members: Vec<Member>,
     table: ArcSwap<Table>,
@@ -90,11 +92,12 @@ impl ServiceEntry {
         name: Name,
         state: Arc<ServiceState>,
         settings: Settings,
+        tls: Arc<ServiceTls>,
         listen: Vec<SocketAddr>,
         members: Vec<Member>,
     ) -> Self {
         let table = ArcSwap::from_pointee(Table::compile(&members));
-        ServiceEntry { name, state, settings, listen, members, table }
+        ServiceEntry { name, state, settings, tls, listen, members, table }
     }
 
     /// The backend whose turn it is and that is not among `tried`: a primary as long as there is one, then a backup.
@@ -128,6 +131,8 @@ impl ServiceEntry {
             bytes_in: sum.sum(|c| &c.bytes_in),
             bytes_out: sum.sum(|c| &c.bytes_out),
             retries: sum.sum(|c| &c.retries),
+            tls_handshakes: sum.sum(|c| &c.tls_handshakes),
+            tls_resumed: sum.sum(|c| &c.tls_resumed),
             closes: CloseCounts(CloseReason::ALL.map(|reason| sum.sum(|c| &c.closes[reason as usize]))),
             backends: self.members.iter().map(|member| member.backend.stats()).collect(),
         }
@@ -149,6 +154,14 @@ impl ServiceGuard {
         guard.counters().accepted.increment();
         guard.counters().active.increment();
         guard
+    }
+
+    /// It is another service's from now on, and counted as accepted there too.
+    pub(crate) fn route_to(&mut self, entry: Arc<ServiceEntry>) {
+        self.counters().active.decrement();
+        self.entry = entry;
+        self.counters().accepted.increment();
+        self.counters().active.increment();
     }
 
     pub(crate) fn entry(&self) -> &Arc<ServiceEntry> {

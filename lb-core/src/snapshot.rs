@@ -13,6 +13,7 @@ use config::{Name, Service};
 use crate::backend::Backend;
 use crate::service::{Member, ServiceEntry, ServiceState, Settings};
 use crate::socket::KeepAlive;
+use crate::tls::ServiceTls;
 
 /// Everything a worker needs to know to serve an accepted connection.
 #[derive(Debug)]
@@ -40,12 +41,20 @@ impl Snapshot {
     }
 }
 
-/// The snapshot for `services`. Backends that `previous` did not have begin not eligible; [`config::Backend::disabled`]
+/// What each service's TLS was loaded to, by name.
+pub(crate) type TlsByService = HashMap<Name, Arc<ServiceTls>>;
+
+/// The snapshot for `services`, without TLS. Backends that `previous` did not have begin not eligible; [`config::Backend::disabled`]
 /// is not looked at, it is one of the reasons for which the caller does not make a backend eligible.
 pub fn compile(services: &[Service], previous: &Snapshot) -> Snapshot {
+    compile_with(services, &TlsByService::new(), previous)
+}
+
+/// The same with TLS.
+pub(crate) fn compile_with(services: &[Service], tls: &TlsByService, previous: &Snapshot) -> Snapshot {
     let mut next = Snapshot::empty(previous.workers);
     for service in services {
-        let entry = Arc::new(compile_service(service, previous));
+        let entry = Arc::new(compile_service(service, tls, previous));
         next.listeners.extend(service.listen.iter().map(|address| (*address, entry.clone())));
         next.names.insert(service.name.clone(), entry.clone());
         next.services.push(entry);
@@ -53,7 +62,7 @@ pub fn compile(services: &[Service], previous: &Snapshot) -> Snapshot {
     next
 }
 
-fn compile_service(service: &Service, previous: &Snapshot) -> ServiceEntry {
+fn compile_service(service: &Service, tls: &TlsByService, previous: &Snapshot) -> ServiceEntry {
     let old = previous.service(&service.name);
     let known: HashMap<(&Name, SocketAddr), &Arc<Backend>> = old
         .iter()
@@ -78,6 +87,7 @@ fn compile_service(service: &Service, previous: &Snapshot) -> ServiceEntry {
         service.name.clone(),
         old.map_or_else(|| Arc::new(ServiceState::new(previous.workers)), |entry| entry.state.clone()),
         settings(service),
+        tls.get(&service.name).cloned().unwrap_or_default(),
         service.listen.clone(),
         service.backends.iter().map(member).collect(),
     )

@@ -122,9 +122,14 @@ pub(crate) enum Close {
 /// Closes a socket.
 pub(crate) fn close(socket: OwnedFd, how: Close) {
     if how == Close::Reset {
-        // If it fails the socket is closed all the same, only less abruptly.
-        let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        reset_on_close(&socket);
     }
+}
+
+/// However the socket is closed, it is with a RST.
+pub(crate) fn reset_on_close(socket: impl AsFd) {
+    // If it fails the socket is closed all the same, only less abruptly.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// Bytes (a FIN counts as one) that the peer has not acknowledged yet.

@@ -36,6 +36,9 @@ pub struct ServiceStats {
     pub bytes_out: u64,
     /// Connects to a further candidate after one failed.
     pub retries: u64,
+    /// TLS handshakes with clients that were completed, those of resumed sessions included.
+    pub tls_handshakes: u64,
+    pub tls_resumed: u64,
     pub closes: CloseCounts,
     /// In configuration order.
     pub backends: Vec<BackendStats>,

@@ -1,5 +1,7 @@
 //! A worker's relay buffers: one in use, and spare ones for when it is put aside with what a slow reader did not take.
 
+use crate::tls::Scratch;
+
 /// Bytes moved by one read and write.
 pub(crate) const BUFFER: usize = 64 * 1024;
 /// Buffers kept for the next slow reader.
@@ -9,16 +11,23 @@ const SPARE: usize = 16;
 pub(crate) struct Buffers {
     pub(super) current: Box<[u8]>,
     pub(super) spare: Vec<Box<[u8]>>,
+    /// Not there before it is needed.
+    scratch: Option<Box<Scratch>>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Buffers { current: new_buffer(), spare: Vec::new() }
+        Buffers { current: new_buffer(), spare: Vec::new(), scratch: None }
     }
 
     /// The buffer that whoever has the turn reads into and writes from. Nothing in it outlasts the turn.
     pub(crate) fn current(&mut self) -> &mut [u8] {
         &mut self.current
+    }
+
+    /// The same buffer, and what a relay that encrypts needs besides.
+    pub(crate) fn secure(&mut self) -> (&mut [u8], &mut Scratch) {
+        (&mut self.current, self.scratch.get_or_insert_default())
     }
 
     /// Puts the current buffer aside with what is in it.

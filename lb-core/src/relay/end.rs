@@ -111,6 +111,16 @@ impl End {
         }
     }
 
+    /// Whether a write has failed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Whether a write may be tried.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable && !self.broken
+    }
+
     /// What to make of the end of what this side sent.
     pub(super) fn ended(&mut self) -> Read {
         // After a FIN reading never shows an error, so it has to be asked for.

@@ -7,6 +7,7 @@
 //! | kind | for |
 //! |---|---|
 //! | [`Relay::Plain`] | bytes that pass unchanged: [`copy`] |
+//! | [`Relay::Secured`] | TLS on one side or on both: [`crate::tls`] |
 //!
 //! A further kind is a further variant, with four functions: `drive` moves what can be moved within a budget; `delivered`
 //! counts what the destinations' kernels took; `owes` and `waits_for` say whom the connection waits for, which decides its
@@ -20,9 +21,10 @@ mod buffers;
 pub(crate) mod copy;
 mod end;
 
-pub(crate) use buffers::Buffers;
+pub(crate) use buffers::{BUFFER, Buffers};
 pub(crate) use end::{End, Read};
 
+use crate::tls::Secured;
 use crate::wheel::Tick;
 
 /// Which of the two ends.
@@ -56,6 +58,7 @@ pub(crate) struct Delivered {
 #[derive(Debug)]
 pub(crate) enum Relay {
     Plain(copy::Plain),
+    Secured(Box<Secured>),
 }
 
 impl Relay {
@@ -69,12 +72,14 @@ impl Relay {
     ) -> Progress {
         match self {
             Relay::Plain(plain) => plain.drive(client, backend, buffers, now),
+            Relay::Secured(secured) => secured.drive(client, backend, buffers, now),
         }
     }
 
     pub(crate) fn delivered(&self) -> Delivered {
         match self {
             Relay::Plain(plain) => plain.delivered(),
+            Relay::Secured(secured) => secured.delivered(),
         }
     }
 
@@ -82,6 +87,7 @@ impl Relay {
     pub(crate) fn owes(&self, side: Side) -> bool {
         match self {
             Relay::Plain(plain) => plain.owes(side),
+            Relay::Secured(secured) => secured.owes(side),
         }
     }
 
@@ -89,6 +95,7 @@ impl Relay {
     pub(crate) fn waits_for(&self, side: Side, end: &End) -> bool {
         match self {
             Relay::Plain(plain) => plain.waits_for(side, end),
+            Relay::Secured(secured) => secured.waits_for(side, end),
         }
     }
 }
