@@ -32,8 +32,13 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         for id in &self.0 {
-            // SAFETY: no memory is passed; a thread that is gone answers ESRCH.
-            unsafe { libc::ptrace(libc::PTRACE_DETACH, *id, 0, 0) };
+            // SAFETY: no memory is passed, and what became of the thread is not asked for.
+            unsafe {
+                if libc::ptrace(libc::PTRACE_DETACH, *id, 0, 0) < 0 {
+                    // It died meanwhile, and its process is not gone before its tracer has taken note.
+                    libc::waitpid(*id, std::ptr::null_mut(), libc::__WALL);
+                }
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ fn update_is_on_the_wire_within_5_ms_of_the_event_that_made_the_vip_unhealthy() 
     let peer = BgpPeer::start(ROUTER_AS);
     let config = bgp("")
         + &bgp_peer("tor-a", &peer, local.ip(), "")
-        + &vip(address.ip(), "announce_delay = \"0s\"\n")
+        + &vip(address.ip(), "announce_delay = \"0s\"\nflap = { max_delay = \"0s\" }\n")
         + &vip_service("web", address.ip(), 8082, &quick_check(), &[&backend]);
     let daemon = Daemon::start(&local, &config);
     let prefix = Prefix::host(address.ip());
