@@ -38,7 +38,17 @@ impl Listener {
         entry: Arc<ServiceEntry>,
         local: Arc<LocalAddress>,
     ) -> Self {
-        Listener { address, socket, entry, local, watched: false }
+        let mut listener = Listener { address, socket, entry: entry.clone(), local, watched: false };
+        listener.serve(entry);
+        listener
+    }
+
+    /// Whom its clients come to from now on. Those who wait already keep the socket options of the service before.
+    fn serve(&mut self, entry: Arc<ServiceEntry>) {
+        if let Err(error) = socket::set_options(&self.socket, entry.settings.client_options()) {
+            tracing::warn!(address = %self.address, %error, "cannot set keep-alive or the user timeout of a listener");
+        }
+        self.entry = entry;
     }
 
     /// The next client that waits.
@@ -131,7 +141,7 @@ impl Worker {
                     if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
                         && !Arc::ptr_eq(newest, &listener.entry)
                     {
-                        listener.entry = newest.clone();
+                        listener.serve(newest.clone());
                     }
                     let (entry, local) = listener.destination();
                     self.admit(socket, client, entry, local);

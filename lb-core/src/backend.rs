@@ -3,11 +3,10 @@
 //! It lives as long as its service, name and address stay the same, over any number of reloads, and as long as a
 //! connection uses it. Weight and role (`backup`) belong to the configuration: see [`crate::snapshot`].
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use config::BackendId;
+use config::{BackendAddr, BackendId};
 
 use crate::counters::{BackendCounters, PerWorker, WorkerId};
 use crate::{BackendStats, Eligible};
@@ -16,14 +15,14 @@ use crate::{BackendStats, Eligible};
 #[derive(Debug)]
 pub struct Backend {
     id: BackendId,
-    address: SocketAddr,
+    address: BackendAddr,
     eligible: AtomicBool,
     pub(crate) counters: PerWorker<BackendCounters>,
 }
 
 impl Backend {
     /// A backend that nothing is known of: not eligible.
-    pub(crate) fn new(id: BackendId, address: SocketAddr, workers: usize) -> Self {
+    pub(crate) fn new(id: BackendId, address: BackendAddr, workers: usize) -> Self {
         Backend { id, address, eligible: AtomicBool::new(false), counters: PerWorker::new(workers) }
     }
 
@@ -31,8 +30,8 @@ impl Backend {
         &self.id
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &BackendAddr {
+        &self.address
     }
 
     pub fn eligible(&self) -> Eligible {
@@ -47,7 +46,7 @@ impl Backend {
     pub(crate) fn stats(&self) -> BackendStats {
         BackendStats {
             id: self.id.clone(),
-            address: self.address,
+            address: self.address.clone(),
             eligible: self.eligible(),
             active: self.counters.sum(|c| &c.active),
             connects: self.counters.sum(|c| &c.connects),

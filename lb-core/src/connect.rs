@@ -2,17 +2,18 @@
 //!
 //! Owns the attempts of one connection; the event loop owns the sockets and the time.
 
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::BackendAddr;
 use rustix::io::Errno;
 
 use crate::backend::{Backend, BackendGuard};
 use crate::connection::Client;
 use crate::counters::WorkerId;
 use crate::relay::End;
-use crate::service::ServiceGuard;
+use crate::service::{ServiceGuard, Settings};
 use crate::socket;
 use crate::tls::TlsFailure;
 use crate::wheel::Tick;
@@ -53,6 +54,8 @@ pub(crate) struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     TimedOut,
+    /// The backend's name has no address yet.
+    Unresolved,
     Error(Errno),
     Tls(TlsFailure),
 }
@@ -82,7 +85,7 @@ impl Attempt {
     pub(crate) fn next(
         &mut self,
         service: &ServiceGuard,
-        _client: &Client,
+        client: &Client,
         here: Here<'_>,
     ) -> Result<Link, CloseReason> {
         loop {
@@ -95,9 +98,9 @@ impl Attempt {
             self.started = here.now;
             self.phase = Phase::Tcp;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
-            match socket::connect(backend.backend().address(), service.settings().keepalive) {
+            match connect(backend.backend(), service.settings(), client) {
                 Ok(socket) => return Ok(Link { backend, end: End::new(socket, Tick::at(here.now)) }),
-                Err(error) => self.failed(Failure::Error(error), &backend, service, here)?,
+                Err(failure) => self.failed(failure, &backend, service, here)?,
             }
         }
     }
@@ -113,12 +116,12 @@ impl Attempt {
         self.last = match failure {
             Failure::TimedOut => CloseReason::ConnectTimeout,
             Failure::Error(error) if is_ours(error) => CloseReason::Resources,
-            Failure::Error(_) | Failure::Tls(_) => CloseReason::ConnectFailed,
+            Failure::Error(_) | Failure::Unresolved | Failure::Tls(_) => CloseReason::ConnectFailed,
         };
         if self.last != CloseReason::Resources {
             backend.counters().failures.increment();
             let after = here.now.saturating_sub(self.started);
-            let described = describe(backend.backend().address(), failure, after);
+            let described = describe(backend.backend().address().clone(), failure, after);
             here.observer.connect_failed(backend.backend().id(), &described);
         }
         if let Failure::Error(error) = failure
@@ -146,9 +149,17 @@ fn is_ours(error: Errno) -> bool {
     is_exhausted(error) || matches!(error, Errno::ADDRNOTAVAIL | Errno::AGAIN)
 }
 
-fn describe(address: SocketAddr, failure: Failure, after: Duration) -> ConnectFailure {
+/// Begins to connect to a backend, in the client's name where the service says so.
+fn connect(backend: &Backend, settings: &Settings, client: &Client) -> Result<OwnedFd, Failure> {
+    let endpoint = backend.address().for_port(client.local.port()).ok_or(Failure::Unresolved)?;
+    let source = settings.source(client.address.ip(), &endpoint);
+    socket::connect(&endpoint, source, settings.backend_options()).map_err(Failure::Error)
+}
+
+fn describe(address: BackendAddr, failure: Failure, after: Duration) -> ConnectFailure {
     let cause = match failure {
         Failure::TimedOut | Failure::Error(Errno::TIMEDOUT) => ConnectCause::TimedOut,
+        Failure::Unresolved => ConnectCause::Unresolved,
         Failure::Error(Errno::CONNREFUSED) => ConnectCause::Refused,
         Failure::Error(Errno::CONNRESET | Errno::PIPE) => ConnectCause::Reset,
         Failure::Error(Errno::HOSTUNREACH | Errno::NETUNREACH) => ConnectCause::Unreachable,

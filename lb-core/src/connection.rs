@@ -226,6 +226,8 @@ mod tests {
         Settings {
             accept_proxy: None,
             send_proxy: None,
+            source: config::SourceAddress::Kernel,
+            user_timeouts: [0; 2],
             connect: ticks(1000),
             client: ticks(100),
             server: ticks(200),

@@ -36,8 +36,6 @@ impl Worker {
     ) {
         self.counters().accepted.increment();
         let service = ServiceGuard::new(entry, self.id);
-        // Without it the connection works; only a client that vanished is noticed later.
-        let _ = socket::keep_alive(&socket, service.settings().keepalive);
         let key = self.connections.insert(Connection {
             service,
             local: AddressGuard::new(local),
@@ -97,7 +95,8 @@ impl Worker {
             link.end.note(flags);
             return self.secure_backend(key);
         }
-        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+        // A hang-up alone is a backend behind a Unix socket that took the connection and has closed it already.
+        if flags.contains(EventFlags::ERR) {
             let error = socket::outcome(&link.end.socket).err().unwrap_or(Errno::CONNRESET);
             self.connect_failed(key, Failure::Error(error));
         } else if flags.contains(EventFlags::OUT) {

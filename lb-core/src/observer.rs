@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::BackendId;
+use config::{BackendAddr, BackendId};
 
 use crate::TlsFailure;
 
@@ -22,10 +21,10 @@ impl Observer for () {
 }
 
 /// One connect that failed. Displays as what was tried and what came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("connect to {address}: {cause} after {after:.1?}")]
 pub struct ConnectFailure {
-    pub address: SocketAddr,
+    pub address: BackendAddr,
     pub cause: ConnectCause,
     /// From the connect to its failure, as exact as the event loop's clock.
     pub after: Duration,
@@ -40,6 +39,8 @@ pub enum ConnectCause {
     /// Accepted and reset before a byte was exchanged.
     Reset,
     Unreachable,
+    /// Its name has no address yet.
+    Unresolved,
     /// Connected, but its TLS handshake failed.
     Tls(TlsFailure),
     Other(io::ErrorKind),
@@ -52,6 +53,7 @@ impl fmt::Display for ConnectCause {
             ConnectCause::TimedOut => f.write_str("no answer"),
             ConnectCause::Reset => f.write_str("reset"),
             ConnectCause::Unreachable => f.write_str("unreachable"),
+            ConnectCause::Unresolved => f.write_str("its name has no address yet"),
             ConnectCause::Tls(failure) => failure.fmt(f),
             ConnectCause::Other(kind) => kind.fmt(f),
         }
@@ -65,7 +67,7 @@ mod tests {
     #[test]
     fn a_failure_says_what_was_tried_and_what_came_back() {
         let failure = ConnectFailure {
-            address: ([10, 84, 14, 2], 8082).into(),
+            address: std::net::SocketAddr::from(([10, 84, 14, 2], 8082)).into(),
             cause: ConnectCause::Refused,
             after: Duration::from_micros(312),
         };

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use config::{BackendId, Name, Service};
+use config::{BackendId, Name, Service, SourceAddress};
 use rustix::io::Errno;
 
 use crate::accept::Listener;
@@ -71,6 +71,12 @@ pub enum PrepareError {
     NotPermitted { service: Name, address: SocketAddr },
     #[error("service {service} cannot listen on {address}: {source}")]
     Other { service: Name, address: SocketAddr, source: std::io::Error },
+    #[error(
+        "service {service} cannot show its backends the clients' own addresses (source_address = \"transparent\"): {source}; \
+         it needs CAP_NET_ADMIN or CAP_NET_RAW, and routing that leads the backends' answers back into this host \
+         (docs/operations.md)"
+    )]
+    Transparent { service: Name, source: std::io::Error },
     #[error("service {service}: {source}")]
     Tls { service: Name, source: TlsFileError },
 }
@@ -165,6 +171,12 @@ impl DataPlane {
         let tls = self.load_tls(services)?;
         let mut sockets = BTreeMap::new();
         for service in services {
+            if service.source_address == SourceAddress::Transparent {
+                socket::probe_transparent().map_err(|error| PrepareError::Transparent {
+                    service: service.name.clone(),
+                    source: error.into(),
+                })?;
+            }
             for address in service.listen.iter().filter(|address| plan.open.contains(address)) {
                 let opened = self.listen(service, *address, &ours);
                 sockets.insert(*address, opened.map_err(|e| PrepareError::new(&service.name, *address, e))?);

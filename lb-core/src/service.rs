@@ -2,18 +2,18 @@
 //! ([`ServiceEntry`]).
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use config::{Name, ProxyVersion};
+use config::{Endpoint, Name, ProxyVersion, SourceAddress};
 use ipnet::IpNet;
 
 use crate::backend::Backend;
 use crate::balance::Ring;
 use crate::counters::{PerWorker, ServiceCounters, WorkerId};
-use crate::socket::KeepAlive;
+use crate::socket::{KeepAlive, Options, Source};
 use crate::tls::ServiceTls;
 use crate::wheel::Ticks;
 use crate::{CloseCounts, CloseReason, Eligible, ServiceStats};
@@ -51,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) accept_proxy: Option<Vec<IpNet>>,
     /// Every backend is sent one.
     pub(crate) send_proxy: Option<ProxyVersion>,
+    /// What backends see the connection come from.
+    pub(crate) source: SourceAddress,
+    /// `TCP_USER_TIMEOUT` in milliseconds, of clients and of backends.
+    pub(crate) user_timeouts: [u32; 2],
     pub(crate) connect: Ticks,
     pub(crate) client: Ticks,
     pub(crate) server: Ticks,
@@ -59,6 +63,30 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) keepalive: KeepAlive,
     pub(crate) linger: bool,
+}
+
+impl Settings {
+    /// How sockets of clients are to behave.
+    pub(crate) fn client_options(&self) -> Options {
+        Options { keepalive: self.keepalive, user_timeout: self.user_timeouts[0] }
+    }
+
+    /// How sockets towards backends are to behave.
+    pub(crate) fn backend_options(&self) -> Options {
+        Options { keepalive: self.keepalive, user_timeout: self.user_timeouts[1] }
+    }
+
+    /// What the backend at `endpoint` is to see this client come from. A client of the other family cannot be shown.
+    pub(crate) fn source(&self, client: IpAddr, endpoint: &Endpoint) -> Source {
+        match (self.source, endpoint) {
+            (SourceAddress::Kernel, _) | (_, Endpoint::Unix(_)) => Source::Kernel,
+            (SourceAddress::Fixed(ip), Endpoint::Tcp(_)) => Source::Own(ip),
+            (SourceAddress::Transparent, Endpoint::Tcp(address)) if address.is_ipv4() == client.is_ipv4() => {
+                Source::Foreign(client)
+            }
+            (SourceAddress::Transparent, Endpoint::Tcp(_)) => Source::Kernel,
+        }
+    }
 }
 
 /// A backend's part in a service.

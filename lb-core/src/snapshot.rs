@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use config::{Name, Service};
+use config::{BackendAddr, Name, Service};
 
 use crate::backend::Backend;
 use crate::service::{Member, ServiceEntry, ServiceState, Settings};
@@ -64,17 +65,17 @@ pub(crate) fn compile_with(services: &[Service], tls: &TlsByService, previous: &
 
 fn compile_service(service: &Service, tls: &TlsByService, previous: &Snapshot) -> ServiceEntry {
     let old = previous.service(&service.name);
-    let known: HashMap<(&Name, SocketAddr), &Arc<Backend>> = old
+    let known: HashMap<(&Name, &BackendAddr), &Arc<Backend>> = old
         .iter()
         .flat_map(|entry| &entry.members)
         .map(|m| ((&m.backend.id().backend, m.backend.address()), &m.backend))
         .collect();
     let member = |configured: &config::Backend| Member {
-        backend: known.get(&(&configured.name, configured.address.socket_addr())).map_or_else(
+        backend: known.get(&(&configured.name, &configured.address)).map_or_else(
             || {
                 Arc::new(Backend::new(
                     service.backend_id(configured),
-                    configured.address.socket_addr(),
+                    configured.address.clone(),
                     previous.workers,
                 ))
             },
@@ -97,6 +98,8 @@ fn settings(service: &Service) -> Settings {
     Settings {
         accept_proxy: service.accept_proxy.then(|| service.trusted_proxies.clone()),
         send_proxy: service.send_proxy,
+        source: service.source_address,
+        user_timeouts: [service.timeouts.client, service.timeouts.server].map(user_timeout),
         connect: service.timeouts.connect.into(),
         client: service.timeouts.client.into(),
         server: service.timeouts.server.into(),
@@ -106,6 +109,11 @@ fn settings(service: &Service) -> Settings {
         keepalive: if service.tcp_keepalive { KeepAlive::On } else { KeepAlive::Off },
         linger: service.linger,
     }
+}
+
+/// The kernel gives up a little after the event loop does: what it is for is what is left when a socket was closed.
+fn user_timeout(timeout: Duration) -> u32 {
+    u32::try_from((timeout + Duration::from_secs(1)).as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! Every socket call and option of the data plane, so that what the kernel is asked for can be read in one place.
 //!
 //! Everything here is non-blocking and close-on-exec. No state, no policy.
-#![allow(unsafe_code, reason = "SIOCOUTQ has no safe wrapper; one call, with its own comment")]
+#![allow(
+    unsafe_code,
+    reason = "SIOCOUTQ and two socket options have no safe wrapper; each call has its own comment"
+)]
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
+use config::Endpoint;
 use rustix::io::{Errno, Result};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with,
-    bind, getsockname, ipproto, listen, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    acceptfrom_with, bind, getsockname, ipproto, listen, shutdown, socket_with, sockopt,
 };
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -79,14 +84,84 @@ fn ip_address(address: Option<SocketAddrAny>) -> Result<SocketAddr> {
     address.ok_or(Errno::CONNABORTED)?.try_into()
 }
 
+/// What a backend sees a connection come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// What the kernel picks.
+    Kernel,
+    /// An address of this host.
+    Own(IpAddr),
+    /// An address of somebody else (`IP_TRANSPARENT`).
+    Foreign(IpAddr),
+}
+
 /// Begins to connect. The socket becomes writable once it is decided; then [`outcome`] tells how.
-pub(crate) fn connect(address: SocketAddr, keepalive: KeepAlive) -> Result<OwnedFd> {
+pub(crate) fn connect(endpoint: &Endpoint, source: Source, options: Options) -> Result<OwnedFd> {
+    match endpoint {
+        Endpoint::Tcp(address) => connect_tcp(*address, source, options),
+        Endpoint::Unix(path) => connect_unix(path),
+    }
+}
+
+fn connect_tcp(address: SocketAddr, source: Source, options: Options) -> Result<OwnedFd> {
     let socket = stream(address)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
-    keep_alive(&socket, keepalive)?;
+    set_options(&socket, options)?;
+    match source {
+        Source::Kernel => {}
+        Source::Own(ip) => bind_without_port(&socket, ip)?,
+        Source::Foreign(ip) => {
+            set_transparent(&socket, ip)?;
+            bind_without_port(&socket, ip)?;
+        }
+    }
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
+    }
+}
+
+/// The kernel decides at once about a Unix socket. It does not let one wait for a place in a full queue without blocking
+/// (EAGAIN), so that is a refusal.
+fn connect_unix(path: &Path) -> Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(socket),
+        Err(Errno::AGAIN) => Err(Errno::CONNREFUSED),
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds to an address, and leaves the port to connect(2): one port then serves towards many destinations at once.
+fn bind_without_port(socket: &OwnedFd, ip: IpAddr) -> Result<()> {
+    set_flag(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)?;
+    bind(socket, &SocketAddr::new(ip, 0))
+}
+
+fn set_transparent(socket: &OwnedFd, ip: IpAddr) -> Result<()> {
+    match ip {
+        IpAddr::V4(_) => set_flag(socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        IpAddr::V6(_) => set_flag(socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    }
+}
+
+/// Whether this process may use the addresses of others ([`Source::Foreign`]).
+pub(crate) fn probe_transparent() -> Result<()> {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    set_transparent(&stream(SocketAddr::new(any, 0))?, any)
+}
+
+/// Switches an option on that has no safe wrapper.
+fn set_flag(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the kernel reads `length` bytes of `on`, which
+    // is that long and lives until the call returns.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(&on).cast(), length) };
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
     }
 }
 
@@ -102,12 +177,17 @@ pub(crate) enum KeepAlive {
     Off,
 }
 
-/// Sets keep-alive on a new socket, where it is off.
-pub(crate) fn keep_alive(socket: impl AsFd, keepalive: KeepAlive) -> Result<()> {
-    match keepalive {
-        KeepAlive::On => sockopt::set_socket_keepalive(socket, true),
-        KeepAlive::Off => Ok(()),
-    }
+/// What the kernel does for a connection unasked. Accepted sockets inherit it from their listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) keepalive: KeepAlive,
+    /// Milliseconds after which a connection is given up whose peer acknowledges nothing (RFC 5482); 0: the kernel's own.
+    pub(crate) user_timeout: u32,
+}
+
+pub(crate) fn set_options(socket: &OwnedFd, options: Options) -> Result<()> {
+    sockopt::set_tcp_user_timeout(socket, options.user_timeout)?;
+    sockopt::set_socket_keepalive(socket, options.keepalive == KeepAlive::On)
 }
 
 /// What to do with the bytes that the kernel still holds when the socket is closed.
@@ -164,6 +244,12 @@ mod tests {
 
     const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+    const OPTIONS: Options = Options { keepalive: KeepAlive::Off, user_timeout: 60_000 };
+
+    fn endpoint_of(socket: &OwnedFd) -> Endpoint {
+        Endpoint::Tcp(address_of(socket))
+    }
+
     fn address_of(socket: &OwnedFd) -> SocketAddr {
         SocketAddr::try_from(getsockname(socket).unwrap()).unwrap()
     }
@@ -203,7 +289,7 @@ mod tests {
     #[test]
     fn accepted_and_connecting_sockets_send_small_pieces_at_once() {
         let listening = listener(LOOPBACK, Presence::Required).unwrap();
-        let socket = connect(address_of(&listening), KeepAlive::Off).unwrap();
+        let socket = connect(&endpoint_of(&listening), Source::Kernel, OPTIONS).unwrap();
         let accepted = loop {
             match accept(&listening) {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -216,7 +302,7 @@ mod tests {
     #[test]
     fn unacknowledged_counts_what_the_peer_has_not_taken() {
         let listening = listener(LOOPBACK, Presence::Required).unwrap();
-        let socket = connect(address_of(&listening), KeepAlive::On).unwrap();
+        let socket = connect(&endpoint_of(&listening), Source::Kernel, OPTIONS).unwrap();
         assert_eq!(unacknowledged(&socket), Ok(0));
         let mut sent = 0;
         // Nobody accepts, so the window closes before everything is taken.

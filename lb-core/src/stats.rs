@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use config::{BackendId, Name};
+use config::{BackendAddr, BackendId, Name};
 
 use crate::{CloseReason, Eligible};
 
@@ -48,7 +48,7 @@ pub struct ServiceStats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendStats {
     pub id: BackendId,
-    pub address: SocketAddr,
+    pub address: BackendAddr,
     pub eligible: Eligible,
     /// Connections now, those still connecting included.
     pub active: u64,

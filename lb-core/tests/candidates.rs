@@ -89,7 +89,7 @@ fn a_refused_client_goes_to_the_next_candidate() {
     assert_eq!(stats.backends[0].connect_failures, stats.retries);
     let (id, failure) = &lab.failures.all()[0];
     assert_eq!(id.to_string(), "web/b0");
-    assert_eq!((failure.address, failure.cause), (refusing.address(), ConnectCause::Refused));
+    assert_eq!((&failure.address, failure.cause), (&refusing.address().into(), ConnectCause::Refused));
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_backend_that_does_not_answer_is_given_up_after_the_connect_timeout() {
     assert_reset(&mut lab.connect());
     assert!(started.elapsed() >= SHORT, "{:?}", started.elapsed());
     lab.await_close(CloseReason::ConnectTimeout);
-    let (_, failure) = lab.failures.all()[0];
+    let (_, failure) = lab.failures.all().remove(0);
     assert_eq!(failure.cause, ConnectCause::TimedOut);
     assert!(failure.after >= SHORT);
 }

@@ -1,6 +1,7 @@
 //! A service's TLS under one configuration: what it terminates with, encrypts again with, and where it routes.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use config::{BackendAddr, Name, Service};
@@ -82,8 +83,17 @@ impl ServiceTls {
     pub(crate) fn session_with(&self, backend: &Backend) -> Option<Result<Session, TlsFailure>> {
         let reencryption = self.reencryption.as_ref()?;
         let name = self.server_name.as_ref().or_else(|| self.host_names.get(&backend.id().backend));
-        let name = name.cloned().unwrap_or_else(|| ServerName::IpAddress(backend.address().ip().into()));
+        let name = name.cloned().unwrap_or_else(|| ServerName::IpAddress(ip_of(backend.address()).into()));
         Some(Session::connect(reencryption.config.clone(), name))
+    }
+}
+
+/// What a certificate has to be for where no name is known. Behind a Unix socket that is this host.
+fn ip_of(address: &BackendAddr) -> IpAddr {
+    match address {
+        BackendAddr::Ip(address) => address.ip(),
+        BackendAddr::ClientPort(ip) => *ip,
+        BackendAddr::Name { .. } | BackendAddr::Unix(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
     }
 }
 

@@ -39,14 +39,20 @@ impl Reserved {
     }
 }
 
-/// A configuration of one service with backends `b0`, `b1`, … of weight 1, without checks, with long timeouts.
+/// A configuration of one service with backends `b0`, `b1`, … of weight 1, without checks, with long timeouts. They may
+/// be none, or listeners of another plane, which no file may say.
 pub fn service(listen: SocketAddr, backends: &[SocketAddr]) -> Service {
     let mut text =
         format!("[[service]]\nname = \"web\"\nlisten = [\"{listen}\"]\ncheck = {{ kind = \"none\" }}\n");
-    for (index, address) in backends.iter().enumerate() {
+    for index in 0..backends.len().max(1) {
+        let address = format!("192.0.2.1:{}", index + 1);
         text.push_str(&format!("[[service.backend]]\nname = \"b{index}\"\naddress = \"{address}\"\n"));
     }
     let mut service = config::parse(&text, "test").unwrap().config.services.remove(0);
+    service.backends.truncate(backends.len());
+    for (backend, address) in service.backends.iter_mut().zip(backends) {
+        backend.address = (*address).into();
+    }
     let Timeouts { connect, client, server, client_fin, server_fin, .. } = &mut service.timeouts;
     for timeout in [connect, client, server, client_fin, server_fin] {
         *timeout = LONG;
@@ -64,7 +70,7 @@ pub struct Failures(Mutex<Vec<(BackendId, ConnectFailure)>>);
 
 impl Observer for Failures {
     fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure) {
-        self.0.lock().unwrap().push((backend.clone(), *failure));
+        self.0.lock().unwrap().push((backend.clone(), failure.clone()));
     }
 }
 
