@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::bfd::{BfdStatus, SessionState};
 use crate::connection::{Connection, Connections};
 use crate::dialect::{Dialect, NextHops};
 use crate::fsm::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
@@ -57,6 +58,8 @@ pub(crate) struct Blueprint {
     pub(crate) seed: u64,
     pub(crate) desired: watch::Receiver<Arc<RouteSet>>,
     pub(crate) observer: Observer,
+    /// `None` in it: no BFD with this peer.
+    pub(crate) bfd: watch::Receiver<Option<BfdStatus>>,
 }
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -70,12 +73,15 @@ pub(crate) struct PeerTask<'a> {
     session: Option<Session>,
     lingering: JoinSet<()>,
     stopping: bool,
+    /// What has been made known of BFD; `None`: there is none.
+    path: Option<PathHistory>,
 }
 
 /// What woke the task.
 enum Wake {
     Command(Option<Command>),
     Desired,
+    Path,
     Dialled(ConnId, io::Result<TcpStream>),
     Deadline,
     Ready(Slot, io::Result<Ready>),
@@ -84,6 +90,7 @@ enum Wake {
 impl<'a> PeerTask<'a> {
     pub(crate) fn new(blueprint: Blueprint, commands: &'a mut mpsc::Receiver<Command>) -> Self {
         let fsm = PeerFsm::new(blueprint.params.clone(), blueprint.seed);
+        let path = blueprint.bfd.borrow().as_ref().map(PathHistory::of);
         PeerTask {
             blueprint,
             commands,
@@ -93,6 +100,7 @@ impl<'a> PeerTask<'a> {
             session: None,
             lingering: JoinSet::new(),
             stopping: false,
+            path,
         }
     }
 
@@ -104,6 +112,7 @@ impl<'a> PeerTask<'a> {
             match self.wait().await {
                 Wake::Command(command) => self.obey(command),
                 Wake::Desired => {}
+                Wake::Path => self.path_changed(),
                 Wake::Dialled(id, outcome) => self.dialled(id, outcome),
                 Wake::Deadline => self.fsm.handle_timeout(Instant::now()),
                 Wake::Ready(slot, ready) => self.receive(slot, ready),
@@ -124,6 +133,7 @@ impl<'a> PeerTask<'a> {
             biased;
             command = self.commands.recv() => Wake::Command(command),
             Ok(()) = self.blueprint.desired.changed() => Wake::Desired,
+            Ok(()) = self.blueprint.bfd.changed() => Wake::Path,
             () = until(deadline) => Wake::Deadline,
             (id, outcome) = dialling(&mut self.dial) => Wake::Dialled(id, outcome),
             ready = Connection::ready(outbound) => Wake::Ready(Slot::Outbound, ready),
@@ -138,6 +148,28 @@ impl<'a> PeerTask<'a> {
             Some(Command::Key(key)) => self.change_key(key),
             Some(Command::Stop(notification)) => self.stop(notification),
             None => self.stop(Notification::cease(Cease::AdministrativeShutdown, "")),
+        }
+    }
+
+    /// BFD has changed its state. Only a path that was Up and failed ends the session (RFC 5882 §4.3): one that never
+    /// came Up, or is held down by an operator on either side, says nothing about it.
+    fn path_changed(&mut self) {
+        let status = self.blueprint.bfd.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.path, status.as_ref().map(PathHistory::of));
+        let (Some(status), Some(now), observer) = (status, self.path, &self.blueprint.observer) else {
+            return;
+        };
+        // What was before we looked for the first time is history, but for the state it led to.
+        let is_up = status.state == SessionState::Up;
+        let before = before.unwrap_or(PathHistory { ups: now.ups - u64::from(is_up), ..now });
+        if now.ups > before.ups {
+            observer.emit(PeerEvent::BfdUp { peer: observer.name().clone() });
+        }
+        let Some(reason) = status.last_down.filter(|_| now.downs > before.downs) else { return };
+        observer.emit(PeerEvent::BfdDown { peer: observer.name().clone(), reason });
+        if now.failures > before.failures {
+            let notification = Notification::cease(Cease::BfdDown, "");
+            self.fsm.handle(Event::PathDown(notification, reason.to_string()), Instant::now());
         }
     }
 
@@ -368,6 +400,20 @@ impl<'a> PeerTask<'a> {
                 true
             }
         }
+    }
+}
+
+/// How often BFD came Up, left Up, and failed.
+#[derive(Debug, Clone, Copy)]
+struct PathHistory {
+    ups: u64,
+    downs: u64,
+    failures: u64,
+}
+
+impl PathHistory {
+    fn of(status: &BfdStatus) -> Self {
+        PathHistory { ups: status.ups, downs: status.downs, failures: status.failures }
     }
 }
 

@@ -8,6 +8,7 @@ use config::{Asn, RouterId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::bfd::{BfdStatus, Path, Report, SessionConfig, SessionState};
 use crate::fsm::Params;
 use crate::md5::Md5Key;
 use crate::observer::Observer;
@@ -22,7 +23,7 @@ use crate::wire::Notification;
 /// Commands waiting for one peer's task, connections to be taken included.
 const COMMAND_QUEUE: usize = 16;
 
-/// Everything of the configuration that a session depends on: equal means untouched by a reload.
+/// Everything of the configuration that a session depends on: equal means untouched by a reload. BFD is not in `peer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) local_as: Asn,
@@ -46,6 +47,7 @@ pub(crate) struct PeerHandle {
     key: Mutex<Option<Md5Key>>,
     commands: mpsc::Sender<Command>,
     observer: Observer,
+    bfd: Report,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,6 +60,7 @@ impl PeerHandle {
         shared: &Shared,
         now: Instant,
     ) -> Arc<Self> {
+        let bfd = Report::new(None);
         let observer = Observer::new(PeerStatus::new(&settings.peer, now), shared.events.clone());
         let params = Params {
             local_as: settings.local_as,
@@ -79,6 +82,7 @@ impl PeerHandle {
             seed: shared.seed ^ fingerprint(settings.peer.name.as_str()),
             desired: shared.desired.subscribe(),
             observer: observer.clone(),
+            bfd: bfd.subscribe(),
             params,
         };
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
@@ -88,6 +92,7 @@ impl PeerHandle {
             key: Mutex::new(key),
             commands,
             observer,
+            bfd,
             task: Mutex::new(Some(task)),
         })
     }
@@ -107,6 +112,28 @@ impl PeerHandle {
                 tracing::warn!(peer = %self.settings.peer.name, "the new TCP-MD5 key did not get through")
             }
         }
+    }
+
+    /// The peer as it is now.
+    pub(crate) fn status(&self) -> PeerStatus {
+        PeerStatus { bfd: self.bfd.borrow().clone(), ..self.observer.snapshot() }
+    }
+
+    /// The BFD session that watches the way to this peer.
+    pub(crate) fn bfd(&self, timers: config::Bfd) -> SessionConfig {
+        let Settings { local_as, peer, .. } = &self.settings;
+        let path = Path::of(peer, *local_as == peer.remote_as);
+        SessionConfig { path, timers, report: self.bfd.clone() }
+    }
+
+    /// Returns once BFD, where there is any, says AdminDown.
+    pub(crate) async fn bfd_held_down(&self) {
+        let mut report = self.bfd.subscribe();
+        let is_down = |status: &Option<BfdStatus>| {
+            status.as_ref().is_none_or(|status| status.state == SessionState::AdminDown)
+        };
+        // The sender is here, so there is no error.
+        let _ = report.wait_for(is_down).await;
     }
 
     pub(crate) fn observer(&self) -> &Observer {

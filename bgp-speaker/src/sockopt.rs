@@ -33,6 +33,11 @@ pub(crate) fn set_min_ttl(socket: impl AsFd, ipv6: bool, ttl: u8) -> io::Result<
     set(socket, level, name, &c_int::from(ttl))
 }
 
+/// Has datagrams over IPv4 say their TTL (ip(7), IP_RECVTTL).
+pub(crate) fn set_receive_ttl(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &c_int::from(true))
+}
+
 /// Signs and checks segments to and from `peer` with `key` (TCP-MD5, RFC 2385); an empty key ends that. On a listener it
 /// holds for connections to come.
 pub(crate) fn set_md5_key(socket: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Result<()> {

@@ -12,6 +12,7 @@ use config::Name;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::bfd::Bfd;
 use crate::listener::{Bound, Listener, Strangers};
 use crate::md5::Md5Key;
 use crate::peer_task::Command;
@@ -22,6 +23,9 @@ use crate::wire::{Cease, Notification};
 
 /// How long a reload waits for a session that it ends to be closed.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a shutdown waits for BFD, which answers in a turn of its loop.
+const BFD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Why the speaker could not be started or changed; nothing was.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,8 @@ pub enum SpeakerError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot start the BFD thread: {0}; are there too many threads?")]
+    Bfd(#[source] std::io::Error),
     #[error("cannot read the TCP-MD5 key of peer {peer} from {}: {source}", path.display())]
     Password {
         peer: Name,
@@ -63,6 +69,8 @@ struct Inner {
     roster: Arc<Roster>,
     strangers: Strangers,
     listeners: Mutex<Vec<Listener>>,
+    /// From the first peer with BFD on.
+    bfd: Mutex<Option<Bfd>>,
     /// One change at a time; holds the `connect_retry` in force.
     changing: tokio::sync::Mutex<Duration>,
 }
@@ -80,6 +88,7 @@ impl Speaker {
             roster: Arc::default(),
             strangers: Strangers::default(),
             listeners: Mutex::default(),
+            bfd: Mutex::default(),
             changing: tokio::sync::Mutex::new(config.connect_retry),
         }));
         speaker.apply(config).await?;
@@ -93,6 +102,7 @@ impl Speaker {
         let mut connect_retry = inner.changing.lock().await;
         let keys = read_keys(config)?;
         let new_listeners = inner.bind_new(config)?;
+        inner.start_bfd(config)?;
         let wanted: Vec<Settings> = config.peers.iter().map(|peer| settings(config, peer)).collect();
         let (kept, ended): (Vec<_>, Vec<_>) =
             inner.roster.peers().iter().cloned().partition(|peer| wanted.contains(&peer.settings));
@@ -122,6 +132,7 @@ impl Speaker {
         });
         inner.roster.replace(peers.collect());
         inner.exchange_listeners(config, new_listeners, &keys);
+        inner.watch_paths(config);
         Ok(())
     }
 
@@ -132,7 +143,7 @@ impl Speaker {
 
     /// Every peer as it is now, in configuration order.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.0.roster.peers().iter().map(|peer| peer.observer().snapshot()).collect()
+        self.0.roster.peers().iter().map(|peer| peer.status()).collect()
     }
 
     /// Connections from addresses that are no configured peer; each was closed at once.
@@ -174,6 +185,7 @@ impl Speaker {
     /// `deadline` at the latest.
     pub async fn shutdown(&self, message: &str, deadline: Instant) {
         self.0.listeners().clear();
+        self.0.hold_paths_down(deadline).await;
         let notification = Notification::cease(Cease::AdministrativeShutdown, message);
         stop_all(&self.0.roster.peers(), deadline, |_| notification.clone()).await;
     }
@@ -182,6 +194,43 @@ impl Speaker {
 impl Inner {
     fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bfd(&self) -> std::sync::MutexGuard<'_, Option<Bfd>> {
+        self.bfd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the BFD thread where somebody needs it and it does not run.
+    fn start_bfd(&self, config: &config::Bgp) -> Result<(), SpeakerError> {
+        let mut bfd = self.bfd();
+        if bfd.is_none() && config.peers.iter().any(|peer| peer.bfd.is_some()) {
+            *bfd = Some(Bfd::start().map_err(SpeakerError::Bfd)?);
+        }
+        Ok(())
+    }
+
+    /// Has BFD watch exactly the ways to peers that want it. No BGP session depends on that this succeeds.
+    fn watch_paths(&self, config: &config::Bgp) {
+        let Some(bfd) = &*self.bfd() else { return };
+        let timers = |name: &Name| config.peers.iter().find(|peer| peer.name == *name)?.bfd;
+        let peers = self.roster.peers();
+        let wanted = peers.iter().filter_map(|peer| Some(peer.bfd(timers(&peer.settings.peer.name)?)));
+        bfd.apply(wanted.collect());
+    }
+
+    /// Says AdminDown, and waits until it is said. Before the sessions end: a router that loses them first may have
+    /// forgotten BFD with them. What is to be withdrawn has to be before this, because some take AdminDown for Down.
+    async fn hold_paths_down(&self, deadline: Instant) {
+        let Some(()) = self.bfd().as_ref().map(Bfd::hold_down) else { return };
+        let said = async {
+            for peer in self.roster.peers().iter() {
+                peer.bfd_held_down().await;
+            }
+        };
+        let deadline = deadline.min(Instant::now() + BFD_PATIENCE);
+        if tokio::time::timeout_at(deadline.into(), said).await.is_err() {
+            tracing::warn!("BFD did not say AdminDown in time");
+        }
     }
 
     /// Binds what is not bound yet; on an error nothing has changed.
@@ -212,7 +261,8 @@ fn read_keys(config: &config::Bgp) -> Result<BTreeMap<IpAddr, Md5Key>, SpeakerEr
 }
 
 fn settings(config: &config::Bgp, peer: &config::Peer) -> Settings {
-    Settings { local_as: config.local_as, router_id: config.router_id, peer: peer.clone() }
+    let peer = config::Peer { bfd: None, ..peer.clone() };
+    Settings { local_as: config.local_as, router_id: config.router_id, peer }
 }
 
 /// Side by side, so that one that hangs does not hold up the others.

@@ -9,6 +9,7 @@ use config::{Asn, Family, Name, RouterId};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::bfd::{BfdStatus, DownReason};
 use crate::wire::MessageKind;
 
 /// The states of RFC 4271 §8.2.2.
@@ -171,6 +172,8 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// Events that found the receiver's queue full.
     pub events_dropped: u64,
+    /// `None`: no BFD with this peer.
+    pub bfd: Option<BfdStatus>,
 }
 
 impl PeerStatus {
@@ -205,6 +208,7 @@ impl PeerStatus {
             established: 0,
             flaps: 0,
             events_dropped: 0,
+            bfd: None,
         }
     }
 
@@ -244,6 +248,10 @@ pub enum PeerEvent {
     Acked { peer: Name, version: u64, cause: u64, since_decided: Duration },
     /// The peer asked for everything again (RFC 2918).
     RefreshRequested { peer: Name, family: Family },
+    /// The BFD session came Up.
+    BfdUp { peer: Name },
+    /// The BFD session left Up. Where that is a failure, the BGP session goes with it.
+    BfdDown { peer: Name, reason: DownReason },
     /// The peer's task died; it is started again after a back-off. A bug: the text says where.
     TaskFailed { peer: Name, text: String },
 }

@@ -3,13 +3,19 @@
 
 mod demux;
 mod packet;
+mod session;
 #[cfg(test)]
 mod simulation;
 mod sm;
 #[cfg(test)]
 mod sm_tests;
+mod socket;
 mod status;
+mod sys;
+mod thread;
 mod timing;
 
 pub use packet::{ControlPacket, Diagnostic, Discard, SessionState};
+pub(crate) use session::{Path, Report, SessionConfig};
 pub use status::{BfdStatus, Discards, DownReason};
+pub(crate) use thread::Bfd;

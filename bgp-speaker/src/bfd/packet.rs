@@ -25,6 +25,7 @@ pub enum SessionState {
 }
 
 impl SessionState {
+    #[cfg(test)]
     pub(super) const ALL: [SessionState; 4] =
         [SessionState::AdminDown, SessionState::Down, SessionState::Init, SessionState::Up];
 }

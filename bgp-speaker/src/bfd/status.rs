@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::packet::{Diagnostic, SessionState};
+use super::sm::Machine;
 
 /// Why a session went down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -84,6 +86,8 @@ pub struct BfdStatus {
     pub packets_unsent: u64,
     /// Times the session came Up.
     pub ups: u64,
+    /// Times it left Up.
+    pub downs: u64,
     /// Times it left Up because the path failed, and with it the BGP session.
     pub failures: u64,
     /// Why it last left Up.
@@ -94,6 +98,55 @@ pub struct BfdStatus {
     pub socket_error: Option<String>,
     /// Of all sessions together.
     pub discarded: Discards,
+}
+
+impl BfdStatus {
+    pub(super) fn new(discriminator: NonZeroU32, multihop: bool, real_time: bool, now: Instant) -> Self {
+        BfdStatus {
+            state: SessionState::Down,
+            since: now,
+            local_diagnostic: Diagnostic::NONE,
+            remote_state: SessionState::Down,
+            remote_diagnostic: Diagnostic::NONE,
+            local_discriminator: discriminator.get(),
+            remote_discriminator: None,
+            multihop,
+            local_address: None,
+            transmit_interval: None,
+            detection_time: None,
+            polling: false,
+            packets_in: 0,
+            packets_out: 0,
+            packets_unsent: 0,
+            ups: 0,
+            downs: 0,
+            failures: 0,
+            last_down: None,
+            real_time,
+            socket_error: None,
+            discarded: Discards::default(),
+        }
+    }
+
+    pub(super) fn changed(&mut self, to: SessionState, reason: Option<DownReason>, now: Instant) {
+        if self.state == SessionState::Up {
+            self.last_down = reason;
+            self.downs += 1;
+            self.failures += u64::from(reason.is_some_and(DownReason::is_failure));
+        }
+        self.ups += u64::from(to == SessionState::Up);
+        (self.state, self.since) = (to, now);
+    }
+
+    pub(super) fn describe(&mut self, machine: &Machine) {
+        let remote = machine.remote();
+        self.local_diagnostic = machine.diagnostic();
+        (self.remote_state, self.remote_diagnostic) = (remote.state, remote.diagnostic);
+        self.remote_discriminator = remote.discriminator.map(NonZeroU32::get);
+        self.transmit_interval = machine.transmit_interval();
+        self.detection_time = machine.detection_time();
+        self.polling = machine.is_polling();
+    }
 }
 
 fn seconds<S: serde::Serializer>(duration: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {

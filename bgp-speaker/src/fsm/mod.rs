@@ -109,6 +109,8 @@ pub(crate) enum Event<'a> {
     UpdatesSent(ConnId),
     /// The peer's TCP did not acknowledge an UPDATE in time.
     Unacknowledged(ConnId),
+    /// Who knows says that the way to the peer is dead; with the NOTIFICATION to leave behind, and how that came.
+    PathDown(Notification, String),
 }
 
 /// How to close a connection.

@@ -141,6 +141,7 @@ impl PeerFsm {
             Event::Flushed(_) => {}
             Event::UpdatesSent(id) if self.is_current(id) => self.restart_keepalive(id.slot, now),
             Event::UpdatesSent(_) => {}
+            Event::PathDown(notification, why) => self.path_down(&notification, &why, now),
             Event::Unacknowledged(id) => self.advance_current(id, Input::SendHoldExpired, Cause::None, now),
         }
         self.settle(now);
@@ -196,6 +197,16 @@ impl PeerFsm {
         self.idle_hold = None;
         for slot in Slot::BOTH {
             self.advance(slot, Input::Stop, Cause::Give(notification.clone(), None), now);
+        }
+    }
+
+    /// Every connection ends as a session that failed; new ones are tried after the usual back-off.
+    fn path_down(&mut self, notification: &Notification, why: &str, now: Instant) {
+        for slot in Slot::BOTH {
+            if self.link(slot).is_connected() {
+                let cause = Cause::Give(notification.clone(), Some(why.to_owned()));
+                self.advance(slot, Input::Stop, cause, now);
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Cease {
     ConnectionRejected = 5,
     OtherConfigurationChange = 6,
     ConnectionCollisionResolution = 7,
+    /// RFC 9384.
+    BfdDown = 10,
 }
 
 /// Hard Reset (RFC 8538 §3): wraps the code, subcode and data of the real reason.
@@ -70,7 +72,8 @@ impl Notification {
             Cease::PeerDeconfigured
             | Cease::ConnectionRejected
             | Cease::OtherConfigurationChange
-            | Cease::ConnectionCollisionResolution => Vec::new(),
+            | Cease::ConnectionCollisionResolution
+            | Cease::BfdDown => Vec::new(),
         };
         Notification::new(code::CEASE, reason as u8, data)
     }
