@@ -40,6 +40,8 @@ pub enum EventKind {
     PeerUp,
     PeerDown,
     PeerNote,
+    BfdUp,
+    BfdDown,
     Draining,
     Undrained,
     Released,
@@ -62,6 +64,8 @@ impl EventKind {
             EventKind::PeerUp => "peer_up",
             EventKind::PeerDown => "peer_down",
             EventKind::PeerNote => "peer_note",
+            EventKind::BfdUp => "bfd_up",
+            EventKind::BfdDown => "bfd_down",
             EventKind::Draining => "draining",
             EventKind::Undrained => "undrained",
             EventKind::Released => "released",
@@ -75,7 +79,8 @@ impl EventKind {
             EventKind::BackendDown
             | EventKind::ServiceShort
             | EventKind::PlaneStalled
-            | EventKind::PeerDown => true,
+            | EventKind::PeerDown
+            | EventKind::BfdDown => true,
             EventKind::ConfigurationApplied
             | EventKind::BackendUp
             | EventKind::ServiceWhole
@@ -85,6 +90,7 @@ impl EventKind {
             | EventKind::UpdateAcknowledged
             | EventKind::PeerUp
             | EventKind::PeerNote
+            | EventKind::BfdUp
             | EventKind::Draining
             | EventKind::Undrained
             | EventKind::Released

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bgp_speaker::bfd::SessionState;
 use bgp_speaker::{PeerEvent, PeerState, PeerStatus};
 use prometheus::{Encoder, Histogram, HistogramOpts, Opts, Registry, TextEncoder, core::Collector};
 
@@ -46,6 +47,8 @@ impl Latencies {
             | PeerEvent::Down { .. }
             | PeerEvent::AttemptFailed { .. }
             | PeerEvent::RefreshRequested { .. }
+            | PeerEvent::BfdUp { .. }
+            | PeerEvent::BfdDown { .. }
             | PeerEvent::TaskFailed { .. } => {}
         }
     }
@@ -167,6 +170,16 @@ fn one_peer(page: &mut Page, peer: &PeerStatus) {
         &own,
         peer.prefixes_dropped,
     );
+    if let Some(bfd) = &peer.bfd {
+        page.gauge("bfd_up", "1 while BFD with the peer is Up.", &own, f64::from(bfd.state == SessionState::Up));
+        page.counter("bfd_down_total", "Times BFD left Up because the path failed.", &own, bfd.failures);
+        let real_time = f64::from(bfd.real_time);
+        page.gauge("bfd_real_time", "1 while BFD runs at real-time priority.", &[], real_time);
+        for (direction, count) in [("in", bfd.packets_in), ("out", bfd.packets_out)] {
+            let labels = [own[0], ("direction", direction)];
+            page.counter("bfd_packets_total", "BFD Control packets.", &labels, count);
+        }
+    }
     for (direction, counts) in [("in", &peer.messages_in), ("out", &peer.messages_out)] {
         let by_type = [
             ("open", counts.open),

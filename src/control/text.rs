@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use bgp_speaker::bfd::BfdStatus;
+
 use super::view::{BackendView, PeerView, ServiceView, Status, VipView};
 
 /// `contrail-lb status`.
@@ -111,7 +113,7 @@ pub fn bgp(peers: &[PeerView]) -> String {
 }
 
 fn peer_block(view: &PeerView) -> String {
-    let PeerView { since_seconds, peer } = view;
+    let PeerView { since_seconds, bfd_since_seconds, peer } = view;
     let mut out = format!(
         "{} · {} AS {} · {} for {}\n",
         peer.name,
@@ -139,6 +141,9 @@ fn peer_block(view: &PeerView) -> String {
     for unannounced in &peer.unannounced {
         let _ = writeln!(out, "  ! not sent    {}: {}", unannounced.prefix, unannounced.reason);
     }
+    if let (Some(bfd), Some(since)) = (&peer.bfd, bfd_since_seconds) {
+        out.push_str(&bfd_lines(bfd, *since));
+    }
     for (direction, counts) in [("in ", &peer.messages_in), ("out", &peer.messages_out)] {
         let _ = writeln!(
             out,
@@ -159,6 +164,24 @@ fn peer_block(view: &PeerView) -> String {
         if let Some(reason) = reason {
             let _ = writeln!(out, "  {what:<13} {reason}");
         }
+    }
+    out
+}
+
+fn bfd_lines(bfd: &BfdStatus, since: f64) -> String {
+    let mut out = format!("  bfd           {} for {}", bfd.state, age(since));
+    if let Some(detection) = bfd.detection_time {
+        let _ = write!(out, ", peer missed after {detection:?}");
+    }
+    if let Some(interval) = bfd.transmit_interval {
+        let _ = write!(out, ", sending every {interval:?}");
+    }
+    let _ = writeln!(out, ", failed {}×{}", bfd.failures, if bfd.real_time { "" } else { ", not in real time" });
+    if let Some(reason) = bfd.last_down {
+        let _ = writeln!(out, "  bfd last down {reason}");
+    }
+    if let Some(error) = &bfd.socket_error {
+        let _ = writeln!(out, "  ! bfd         no socket: {error}");
     }
     out
 }

@@ -132,13 +132,17 @@ pub struct Reloads {
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerView {
     pub since_seconds: f64,
+    /// How long BFD has been in its state; `null` without BFD.
+    pub bfd_since_seconds: Option<f64>,
     #[serde(flatten)]
     pub peer: PeerStatus,
 }
 
 impl PeerView {
     pub fn new(peer: PeerStatus, now: Instant) -> Self {
-        PeerView { since_seconds: now.saturating_duration_since(peer.since).as_secs_f64(), peer }
+        let age = |since| now.saturating_duration_since(since).as_secs_f64();
+        let bfd_since_seconds = peer.bfd.as_ref().map(|bfd| age(bfd.since));
+        PeerView { since_seconds: age(peer.since), bfd_since_seconds, peer }
     }
 }
 

@@ -61,6 +61,13 @@ impl Steer {
             PeerEvent::RefreshRequested { peer, family } => {
                 self.note(peer, format!("asked for all {family} routes again"), now);
             }
+            PeerEvent::BfdUp { peer } => {
+                self.journal.record(now, EventKind::BfdUp, peer.as_str(), "BFD is Up", EventId::NONE);
+            }
+            PeerEvent::BfdDown { peer, reason } => {
+                let text = format!("BFD went down: {reason}");
+                self.journal.record(now, EventKind::BfdDown, peer.as_str(), text, EventId::NONE);
+            }
             PeerEvent::TaskFailed { peer, text } => {
                 let text = format!("its task failed and is started again: {text}");
                 self.journal.record(now, EventKind::PeerNote, peer.as_str(), text, EventId::NONE);
