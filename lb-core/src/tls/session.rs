@@ -201,6 +201,8 @@ impl std::fmt::Debug for Session {
 trait Peer {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// Whether the next call of `process` gives something to send.
+    fn wants_write(&self) -> bool;
 }
 
 impl Peer for UnbufferedServerConnection {
@@ -208,12 +210,18 @@ impl Peer for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
     }
+    fn wants_write(&self) -> bool {
+        (**self).wants_write()
+    }
 }
 
 impl Peer for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+    fn wants_write(&self) -> bool {
+        (**self).wants_write()
     }
 }
 
@@ -274,9 +282,11 @@ fn advance<P: Peer>(peer: &mut P, incoming: &mut [u8], output: &mut Output<'_>) 
     }
 }
 
-/// After an error: the alert that rustls has made of it. Asked for once: it would look at the same bytes again after that.
+/// After an error: the alert that rustls has made of it, and what was to go before that. It is asked no more often than
+/// it has something to say: it would look at the same bytes again.
 fn say_why<P: Peer>(peer: &mut P, incoming: &mut [u8], outgoing: &mut Vec<u8>) {
-    if let Ok(ConnectionState::EncodeTlsData(mut data)) = peer.process(incoming).state {
+    while peer.wants_write() {
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = peer.process(incoming).state else { return };
         encode(outgoing, |room| data.encode(room));
     }
 }
