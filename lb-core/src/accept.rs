@@ -1,7 +1,7 @@
 //! A worker's listeners: taking clients in, and letting them wait where there is no room.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use crate::gate::Gate;
 use crate::poll::Token;
 use crate::service::ServiceEntry;
 use crate::slab::Key;
-use crate::socket;
+use crate::socket::{self, Newcomers};
 use crate::worker::Worker;
 
 /// Clients accepted before others get their turn.
@@ -107,6 +107,19 @@ impl Worker {
             self.listeners.insert(listener);
         }
         self.apply_gate();
+    }
+
+    /// Lets clients begin handshakes with this local address, or makes them wait.
+    pub(crate) fn set_newcomers(&mut self, ip: IpAddr, newcomers: Newcomers) {
+        for key in self.listeners.keys() {
+            let Some(listener) = self.listeners.get_mut(key) else { continue };
+            if listener.address.ip() != ip {
+                continue;
+            }
+            if let Err(error) = socket::set_newcomers(&listener.socket, newcomers) {
+                tracing::warn!(address = %listener.address, %error, ?newcomers, "cannot set the filter of a listener");
+            }
+        }
     }
 
     /// Takes the listeners of these addresses out of the event loop.

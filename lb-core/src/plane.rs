@@ -22,7 +22,7 @@ use crate::counters::{PerWorker, WorkerId};
 use crate::plan::Plan;
 use crate::poll::Wake;
 use crate::snapshot::{Snapshot, TlsByService, compile_with};
-use crate::socket::{self, Presence};
+use crate::socket::{self, Newcomers, Presence};
 use crate::tls::{ServiceTls, TlsFileError};
 use crate::worker::{Errand, Order, Shared, Worker};
 use crate::{Observer, PlaneStats};
@@ -317,6 +317,17 @@ impl DataPlane {
     pub fn close_listeners(&self) {
         let listening = std::mem::take(&mut self.control().listening);
         self.order_all(|| Order::Close(listening.clone()));
+    }
+
+    /// Makes clients that begin a handshake with this local address wait: what they send is dropped, and they ask again
+    /// after a second, by when a router may have another way for them. Whoever is here already notices nothing.
+    pub fn hold_newcomers_on(&self, ip: IpAddr) {
+        self.order_all(|| Order::Newcomers(ip, Newcomers::Held));
+    }
+
+    /// Ends what [`DataPlane::hold_newcomers_on`] began.
+    pub fn admit_newcomers_on(&self, ip: IpAddr) {
+        self.order_all(|| Order::Newcomers(ip, Newcomers::Admitted));
     }
 
     /// Ends every connection with RST. Returns when that is done.

@@ -41,6 +41,47 @@ pub(crate) fn listener(address: SocketAddr, presence: Presence) -> Result<OwnedF
     Ok(socket)
 }
 
+/// What becomes of a client that begins a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newcomers {
+    Admitted,
+    /// Its SYN is dropped without a word, so that it asks again: after 1 s (RFC 6298 §2.1).
+    Held,
+}
+
+/// For a listener. Handshakes that have begun, and connections, notice nothing.
+pub(crate) fn set_newcomers(listener: &OwnedFd, newcomers: Newcomers) -> Result<()> {
+    // Classic BPF over the TCP header: nothing of a segment with SYN is let in, all of any other.
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS_OFFSET),
+        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let nothing = 0i32;
+    let (option, value, size) = match newcomers {
+        Newcomers::Held => (libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size_of_val(&filter)),
+        Newcomers::Admitted => (libc::SO_DETACH_FILTER, (&raw const nothing).cast(), size_of_val(&nothing)),
+    };
+    // SAFETY: `value` points to `size` octets that outlive the call, as does the program that `filter` points to.
+    let done = unsafe {
+        libc::setsockopt(listener.as_raw_fd(), libc::SOL_SOCKET, option, value, size as libc::socklen_t)
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    match Errno::from_io_error(&error).unwrap_or(Errno::INVAL) {
+        // It had no filter.
+        Errno::NOENT if newcomers == Newcomers::Admitted => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Fails with `ADDRINUSE` if anybody listens on `address` already.
 ///
 /// Needed before the first [`listener`] of an address: a second process of the same user that sets `SO_REUSEPORT` too

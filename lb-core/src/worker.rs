@@ -25,6 +25,7 @@ use crate::poll::{Events, Poll, Token, Wake, Watch};
 use crate::relay::{Buffers, Progress, Side};
 use crate::slab::{Key, Slab};
 use crate::snapshot::Snapshot;
+use crate::socket::Newcomers;
 use crate::wheel::{Tick, Ticks, Wheel};
 use crate::{CloseReason, Observer};
 
@@ -56,6 +57,8 @@ pub(crate) enum Order {
     Open(Vec<Listener>),
     /// Serve who waits at these addresses, within bounds, then close them.
     Close(BTreeSet<SocketAddr>),
+    /// Let clients begin handshakes with this local address, or make them wait.
+    Newcomers(IpAddr, Newcomers),
     /// End every connection.
     Kill,
     /// End every connection that was accepted on this local address.
@@ -261,6 +264,7 @@ impl Worker {
             match order {
                 Order::Open(listeners) => self.open_listeners(listeners),
                 Order::Close(addresses) => self.begin_to_close(&addresses, done),
+                Order::Newcomers(ip, newcomers) => self.set_newcomers(ip, newcomers),
                 Order::Kill => self.kill(|_| true),
                 Order::KillOn(ip) => self.kill(|connection| connection.local.ip() == ip),
                 Order::Stop => self.stopping = true,
