@@ -53,7 +53,9 @@ fn is_change(kind: EventKind) -> bool {
         | EventKind::VipChanged
         | EventKind::PeerUp
         | EventKind::PeerDown
-        | EventKind::PeerNote => true,
+        | EventKind::PeerNote
+        | EventKind::BfdUp
+        | EventKind::BfdDown => true,
         EventKind::ConfigurationApplied
         | EventKind::UpdateSent
         | EventKind::UpdateAcknowledged
