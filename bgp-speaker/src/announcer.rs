@@ -39,6 +39,7 @@ pub(crate) struct InFlight {
     pub(crate) routes: usize,
     end: u64,
     deadline: Instant,
+    queued: Instant,
     written: bool,
 }
 
@@ -48,6 +49,9 @@ impl InFlight {
     }
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
+    }
+    pub(crate) fn since_queued(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.queued)
     }
     pub(crate) fn announced(&self) -> &[IpNet] {
         &self.announced
@@ -177,6 +181,7 @@ impl Announcer {
             routes: self.rib.len(),
             end,
             deadline: now + self.ack_limit,
+            queued: now,
             written: false,
         });
         self.next_look = Some((now, FIRST_LOOK));

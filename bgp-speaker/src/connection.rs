@@ -167,6 +167,9 @@ impl Connections {
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = address.ip().to_canonical();
-    SocketAddr::new(ip, address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // Kept as it is: a link-local one has its scope.
+        IpAddr::V6(_) => address,
+    }
 }

@@ -14,6 +14,7 @@ mod fsm;
 mod listener;
 mod md5;
 mod observer;
+mod own_paths;
 pub mod pack;
 mod peer_task;
 mod policy;
@@ -33,5 +34,6 @@ pub mod wire;
 pub use route::{Attributes, Preference, Route, RouteSet};
 pub use speaker::{Settled, Speaker, SpeakerError};
 pub use status::{
-    CloseReason, MessageCounts, Negotiated, Origin, PeerEvent, PeerState, PeerStatus, Unannounced,
+    CloseReason, Deadlines, MessageCounts, Negotiated, Origin, OwnPath, PeerEvent, PeerState, PeerStatus,
+    Unannounced,
 };

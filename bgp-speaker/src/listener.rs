@@ -94,7 +94,7 @@ async fn accept(listener: Arc<TcpListener>, roster: Arc<Roster>, strangers: Stra
 
 /// A stream that nobody takes is closed by being dropped.
 fn hand_over(stream: TcpStream, remote: SocketAddr, roster: &Roster, strangers: &AtomicU64) {
-    let Some(peer) = roster.by_address(remote.ip().to_canonical()) else {
+    let Some(peer) = roster.by_remote(remote) else {
         strangers.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%remote, "a BGP connection from no configured peer is closed");
         return;

@@ -29,7 +29,7 @@ use crate::route::RouteSet;
 use crate::session::{Session, Standing};
 use crate::status::{CloseReason, Negotiated, PeerEvent};
 use crate::transport::Endpoint;
-use crate::wire::{Cease, Disposition, Notification};
+use crate::wire::{Cease, Disposition, MessageKind, Notification};
 
 /// Closed connections whose last octets may still get through, at once.
 const MAX_LINGERING: usize = 16;
@@ -246,11 +246,14 @@ impl<'a> PeerTask<'a> {
         if let Err(error) = outcome {
             return self.fsm.handle(Event::Disconnected(id, error.to_string()), now);
         }
-        loop {
+        while let Some(connection) = self.connections.get(id) {
             match connection.framer.next_frame() {
                 Ok(Some(frame)) => {
                     self.blueprint.observer.update(|status| status.messages_in.count(frame.kind));
                     self.fsm.handle(Event::Received(id, frame), now);
+                    if let (MessageKind::Update, Some(session)) = (frame.kind, &mut self.session) {
+                        session.hear(frame.body, &self.blueprint.observer);
+                    }
                     if self.fsm.extends_messages(id) {
                         connection.framer.extend_messages();
                     }
@@ -258,28 +261,34 @@ impl<'a> PeerTask<'a> {
                 Ok(None) => return,
                 Err(error) => return self.fsm.handle(Event::Malformed(id, error), now),
             }
+            self.act_all();
         }
     }
 
     /// Does what the machine says and what the session has to say, until neither has more.
     fn carry_out(&mut self) {
         loop {
-            while let Some(action) = self.fsm.poll_action() {
-                self.act(action);
-            }
+            self.act_all();
             self.announce();
             let news = self.flush();
             if !(self.prove() || news) {
                 break;
             }
         }
-        let state = self.fsm.state();
+        let (state, deadlines) = (self.fsm.state(), self.fsm.deadlines());
         self.blueprint.observer.update(|status| {
+            status.deadlines = deadlines;
             if status.state != state {
                 tracing::debug!(peer = %status.name, from = %status.state, to = %state, "BGP state");
                 (status.state, status.since) = (state, Instant::now());
             }
         });
+    }
+
+    fn act_all(&mut self) {
+        while let Some(action) = self.fsm.poll_action() {
+            self.act(action);
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -334,7 +343,9 @@ impl<'a> PeerTask<'a> {
         let Blueprint { params, policy, next_hop, observer, .. } = &self.blueprint;
         let next_hops = NextHops::of(local.ip(), *next_hop, negotiated.extended_next_hop);
         let dialect = Dialect::of(params, &negotiated, next_hops);
-        self.session = Some(Session::new(id, policy.clone(), dialect, &negotiated, Instant::now()));
+        let watching = self.blueprint.desired.borrow().clone();
+        let policy = policy.clone();
+        self.session = Some(Session::new(id, policy, dialect, &negotiated, watching, Instant::now()));
         observer.update(|status| {
             status.established += 1;
             status.negotiated = Some(negotiated.clone());

@@ -1,6 +1,6 @@
 //! The configured peers and the handles of their tasks.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::bfd::{BfdStatus, Path, Report, SessionConfig, SessionState};
-use crate::fsm::Params;
+use crate::fsm::{Params, offer};
 use crate::md5::Md5Key;
 use crate::observer::Observer;
 use crate::peer_task::{Blueprint, Command, PeerTask};
@@ -17,8 +17,8 @@ use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::status::{CloseReason, Origin, PeerEvent, PeerState, PeerStatus};
 use crate::supervisor::supervise;
-use crate::transport::Endpoint;
-use crate::wire::Notification;
+use crate::transport::{Endpoint, is_from};
+use crate::wire::{Capability, Notification};
 
 /// Commands waiting for one peer's task, connections to be taken included.
 const COMMAND_QUEUE: usize = 16;
@@ -75,6 +75,8 @@ impl PeerHandle {
             has_key: key.is_some(),
             connect_retry,
         };
+        let offered = offer(&params).iter().map(Capability::name).collect();
+        observer.update(|status| status.offered = offered);
         let blueprint = Blueprint {
             endpoint: Endpoint::of(&settings.peer, params.internal(), key.clone()),
             policy: Policy::of(&settings.peer),
@@ -203,8 +205,10 @@ impl Roster {
         *lock(&self.0) = Arc::new(peers);
     }
 
-    pub(crate) fn by_address(&self, address: IpAddr) -> Option<Arc<PeerHandle>> {
-        self.peers().iter().find(|peer| peer.settings.peer.address == address).cloned()
+    /// The peer that a connection from `remote` is of.
+    pub(crate) fn by_remote(&self, remote: SocketAddr) -> Option<Arc<PeerHandle>> {
+        let is_of = |peer: &config::Peer| is_from(remote, peer.address, peer.interface.as_deref());
+        self.peers().iter().find(|peer| is_of(&peer.settings.peer)).cloned()
     }
 }
 

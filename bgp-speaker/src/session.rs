@@ -11,9 +11,11 @@ use crate::connection::Connection;
 use crate::dialect::Dialect;
 use crate::fsm::ConnId;
 use crate::observer::Observer;
+use crate::own_paths::OwnPaths;
 use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::status::{Negotiated, PeerEvent};
+use crate::wire::{Refresh, RefreshKind};
 
 /// A change must be acknowledged within two thirds of the hold time, and within this.
 const MAX_ACK_LIMIT: Duration = Duration::from_secs(30);
@@ -23,6 +25,9 @@ const MAX_ACK_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Session {
     pub(crate) id: ConnId,
     announcer: Announcer,
+    paths: OwnPaths,
+    /// The peer answers route refreshes.
+    can_ask: bool,
 }
 
 /// Whether the peer keeps up.
@@ -39,11 +44,13 @@ impl Session {
         policy: Policy,
         dialect: Dialect,
         negotiated: &Negotiated,
+        watching: Arc<RouteSet>,
         now: Instant,
     ) -> Self {
         let limit = ack_limit(negotiated.hold_time);
+        let paths = OwnPaths::new(dialect.internal, negotiated.clone(), watching);
         let announcer = Announcer::new(policy, dialect, negotiated.enhanced_refresh, limit, now);
-        Session { id, announcer }
+        Session { id, announcer, paths, can_ask: negotiated.route_refresh }
     }
 
     pub(crate) fn refresh(&mut self, family: Family) -> bool {
@@ -65,6 +72,7 @@ impl Session {
         if !connection.is_flushed() {
             return Ok(false);
         }
+        self.watch(connection, desired, observer);
         let Some(batch) = self.announcer.next_batch(desired, connection.queued(), now)? else {
             return Ok(false);
         };
@@ -121,9 +129,34 @@ impl Session {
                     version: change.version,
                     cause: change.cause,
                     since_decided: change.age(now),
+                    since_sent: change.since_queued(now),
+                    withdrawn: change.withdrawn().len(),
                 });
             }
         }
+    }
+
+    /// What an UPDATE says of our own prefixes.
+    pub(crate) fn hear(&mut self, body: &[u8], observer: &Observer) {
+        if self.paths.hear(body) {
+            self.show_paths(observer);
+        }
+    }
+
+    /// Asks the peer for everything again where prefixes are newly watched.
+    fn watch(&mut self, connection: &mut Connection, desired: &Arc<RouteSet>, observer: &Observer) {
+        let families = self.paths.watch(desired);
+        if !families.is_empty() {
+            self.show_paths(observer);
+        }
+        for family in families.into_iter().filter(|_| self.can_ask) {
+            connection.queue(Refresh { family, kind: RefreshKind::Request }.encode());
+            observer.update(|status| status.messages_out.route_refresh += 1);
+        }
+    }
+
+    fn show_paths(&self, observer: &Observer) {
+        observer.update(|status| status.paths = self.paths.iter().cloned().collect());
     }
 }
 

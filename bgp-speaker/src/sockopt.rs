@@ -1,10 +1,10 @@
-//! Socket options that no safe crate offers.
+//! Socket options, and the one look-up of interfaces, that no safe crate here offers.
 #![allow(
     unsafe_code,
-    reason = "setsockopt and ioctl with arguments that std, socket2 and rustix do not know"
+    reason = "setsockopt and ioctl with arguments that std and socket2 do not know, and if_nametoindex"
 )]
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +57,16 @@ pub(crate) fn set_md5_key(socket: impl AsFd, peer: IpAddr, key: &[u8]) -> io::Re
     signature.key.get_mut(..key.len()).ok_or_else(too_long)?.copy_from_slice(key);
     signature.key_len = u16::try_from(key.len()).map_err(|_| too_long())?;
     set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature)
+}
+
+/// The number of a network interface, which is the scope of the link-local addresses on it.
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the pointer is to a string that ends with a zero octet and outlives the call, which only reads it.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
 fn set<T>(socket: impl AsFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {

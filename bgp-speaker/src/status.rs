@@ -115,6 +115,33 @@ impl MessageCounts {
     }
 }
 
+impl Negotiated {
+    /// How often a KEEPALIVE goes out, before jitter (RFC 4271 §4.4); `None`: never.
+    pub fn keepalive(&self) -> Option<Duration> {
+        (self.hold_time != 0).then(|| Duration::from_secs(u64::from(self.hold_time)) / 3)
+    }
+}
+
+/// What a peer says about one of our own prefixes: somebody else announces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnPath {
+    pub prefix: IpNet,
+    pub next_hop: Option<IpAddr>,
+    /// Nearest first; empty inside an AS. The last one is where the path begins.
+    pub as_path: Vec<u32>,
+}
+
+/// When a peer's timers expire; `None`: it does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deadlines {
+    /// The session ends unless something comes from the peer before.
+    pub hold: Option<Instant>,
+    /// Our next KEEPALIVE.
+    pub keepalive: Option<Instant>,
+    /// The next attempt, without a connection.
+    pub retry: Option<Instant>,
+}
+
 /// A desired route that this peer cannot be told, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unannounced {
@@ -128,12 +155,18 @@ pub struct PeerStatus {
     pub name: Name,
     pub address: IpAddr,
     pub port: u16,
+    /// Of a link-local address.
+    pub interface: Option<String>,
     pub passive: bool,
     pub remote_as: Asn,
+    /// Names of the capabilities we offer.
+    pub offered: Vec<String>,
     pub state: PeerState,
     /// When `state` was entered.
     #[serde(skip)]
     pub since: Instant,
+    #[serde(skip)]
+    pub deadlines: Deadlines,
     /// The latest end of a session or attempt, whoever caused it.
     pub last_error: Option<CloseReason>,
     /// The latest NOTIFICATION we sent.
@@ -158,7 +191,9 @@ pub struct PeerStatus {
     pub version_sent: u64,
     /// Newest version that the peer's TCP has acknowledged, this session.
     pub version_acknowledged: u64,
-    /// Prefixes the peer announced to us; every one was dropped.
+    /// What the peer says about [`crate::RouteSet::watched`] prefixes; sorted, at most one each.
+    pub paths: Vec<OwnPath>,
+    /// Prefixes the peer announced to us; none was imported.
     pub prefixes_dropped: u64,
     /// UPDATEs with a malformed attribute that cost the peer that attribute or its routes (RFC 7606), not the session.
     pub updates_malformed: u64,
@@ -183,10 +218,13 @@ impl PeerStatus {
             name: peer.name.clone(),
             address: peer.address,
             port: peer.port,
+            interface: peer.interface.clone(),
             passive: peer.passive,
             remote_as: peer.remote_as,
+            offered: Vec::new(),
             state: PeerState::Idle,
             since: now,
+            deadlines: Deadlines::default(),
             last_error: None,
             last_sent: None,
             last_received: None,
@@ -199,6 +237,7 @@ impl PeerStatus {
             routes_sent: 0,
             routes_acknowledged: 0,
             unannounced: Vec::new(),
+            paths: Vec::new(),
             version_sent: 0,
             version_acknowledged: 0,
             prefixes_dropped: 0,
@@ -221,6 +260,7 @@ impl PeerStatus {
         self.routes_sent = 0;
         self.routes_acknowledged = 0;
         self.unannounced.clear();
+        self.paths.clear();
         self.version_sent = 0;
         self.version_acknowledged = 0;
     }
@@ -245,7 +285,16 @@ pub enum PeerEvent {
         since_decided: Duration,
     },
     /// The peer's TCP has acknowledged the change.
-    Acked { peer: Name, version: u64, cause: u64, since_decided: Duration },
+    Acked {
+        peer: Name,
+        version: u64,
+        cause: u64,
+        since_decided: Duration,
+        /// Since it was handed to the socket.
+        since_sent: Duration,
+        /// Prefixes that the change withdrew.
+        withdrawn: usize,
+    },
     /// The peer asked for everything again (RFC 2918).
     RefreshRequested { peer: Name, family: Family },
     /// The BFD session came Up.

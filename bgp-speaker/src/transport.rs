@@ -1,7 +1,7 @@
 //! TCP as BGP wants it: dialling, listening and every socket option. Owns no state and decides nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -19,6 +19,8 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) remote: SocketAddr,
+    /// The link of a link-local `remote` (RFC 4007 §11); looked up for each connection, since it may come and go.
+    pub(crate) interface: Option<String>,
     /// `None`: what the kernel picks.
     pub(crate) local: Option<IpAddr>,
     /// `None`: the system's own (iBGP).
@@ -41,6 +43,7 @@ impl Endpoint {
         };
         Endpoint {
             remote: SocketAddr::new(peer.address, peer.port),
+            interface: peer.interface.clone(),
             local: peer.local_address,
             ttl,
             min_ttl,
@@ -54,10 +57,17 @@ impl Endpoint {
         let socket = Socket::new(Domain::for_address(self.remote), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         self.prepare(SockRef::from(&socket))?;
+        let scope = self.scope()?;
         if let Some(local) = self.local {
-            socket.bind(&SocketAddr::new(local, 0).into())?;
+            socket.bind(&scoped(SocketAddr::new(local, 0), scope).into())?;
         }
-        TcpSocket::from_std_stream(socket.into()).connect(self.remote).await
+        TcpSocket::from_std_stream(socket.into()).connect(scoped(self.remote, scope)).await
+    }
+
+    fn scope(&self) -> io::Result<u32> {
+        let Some(interface) = &self.interface else { return Ok(0) };
+        sockopt::interface_index(interface)
+            .map_err(|error| io::Error::new(error.kind(), format!("interface {interface}: {error}")))
     }
 
     /// Options of a connection in either direction.
@@ -81,6 +91,27 @@ impl Endpoint {
         }
         Ok(())
     }
+}
+
+/// `address` on the link of that number, where the link matters.
+fn scoped(address: SocketAddr, scope: u32) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
+        }
+        SocketAddr::V6(_) | SocketAddr::V4(_) => address,
+    }
+}
+
+/// Whether a connection from `remote` is one of the peer with this address, on this interface if it is link-local.
+pub(crate) fn is_from(remote: SocketAddr, address: IpAddr, interface: Option<&str>) -> bool {
+    let on_link = match (remote, interface) {
+        (SocketAddr::V6(v6), Some(interface)) => {
+            sockopt::interface_index(interface).is_ok_and(|index| index == v6.scope_id())
+        }
+        (SocketAddr::V6(_) | SocketAddr::V4(_), _) => true,
+    };
+    remote.ip().to_canonical() == address && on_link
 }
 
 fn set_ttl(socket: &Socket, ipv6: bool, ttl: u8) -> io::Result<()> {

@@ -75,7 +75,7 @@ impl Steer {
             PeerEvent::Sent { peer, version, cause, announced, withdrawn, since_decided } => {
                 self.sent(peer, (*version, *cause, *since_decided), announced, withdrawn, now);
             }
-            PeerEvent::Acked { peer, version, since_decided, cause } => {
+            PeerEvent::Acked { peer, version, since_decided, cause, .. } => {
                 let sent = self.peers.get(peer).filter(|heard| heard.sent.0 == *version);
                 let (decision, at) = self.decision(EventId(*cause), *since_decided, now);
                 let causes = sent.map_or_else(|| vec![decision], |heard| heard.sent.1.clone());

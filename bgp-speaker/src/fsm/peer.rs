@@ -11,7 +11,7 @@ use super::retry::Retry;
 use super::table::{Farewell, Input, Step, step};
 use super::timers::{Timer, Timers};
 use super::{Action, Closing, ConnId, Event, Params, Slot};
-use crate::status::{Negotiated, PeerState};
+use crate::status::{Deadlines, Negotiated, PeerState};
 use crate::wire::{MessageKind, Notification, keepalive};
 
 /// Until the peer's OPEN (RFC 4271 §8.2.2: "a HoldTimer value of 4 minutes is suggested").
@@ -88,6 +88,16 @@ impl PeerFsm {
     pub(crate) fn extends_messages(&self, id: ConnId) -> bool {
         let negotiated = self.link(id.slot).negotiated.as_ref();
         self.is_current(id) && negotiated.is_some_and(|negotiated| negotiated.extended_messages)
+    }
+
+    /// For people: the timers of the furthest connection, and when the next attempt is due without one.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        let furthest = if self.inbound.state > self.outbound.state { &self.inbound } else { &self.outbound };
+        let timers = &furthest.timers;
+        let (hold, keepalive) = (timers.get(Timer::Hold), timers.get(Timer::Keepalive));
+        let dial = Some(&self.outbound).filter(|link| link.state == PeerState::Active);
+        let retry = self.idle_hold.or_else(|| dial?.timers.get(Timer::ConnectRetry));
+        Deadlines { hold, keepalive, retry: retry.filter(|_| !furthest.is_connected()) }
     }
 
     pub(crate) fn set_connect_retry(&mut self, base: Duration) {
@@ -358,7 +368,7 @@ impl PeerFsm {
     fn send(&mut self, slot: Slot, kind: MessageKind, message: BytesMut, now: Instant) {
         let hold = self.hold_time(slot).unwrap_or_default();
         let timers = &mut self.link_mut(slot).timers;
-        if !timers.runs(Timer::SendHold) {
+        if timers.get(Timer::SendHold).is_none() {
             timers.set(Timer::SendHold, Some(now + SEND_HOLD.max(hold * 2)));
         }
         self.actions.push_back(Action::Send(self.id(slot), kind, message));

@@ -38,8 +38,13 @@ impl Timers {
         *self.slot(timer) = deadline;
     }
 
-    pub(crate) fn runs(&mut self, timer: Timer) -> bool {
-        self.slot(timer).is_some()
+    pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
+        match timer {
+            Timer::ConnectRetry => self.connect_retry,
+            Timer::Hold => self.hold,
+            Timer::Keepalive => self.keepalive,
+            Timer::SendHold => self.send_hold,
+        }
     }
 
     pub(crate) fn stop_all(&mut self) {

@@ -77,10 +77,10 @@ impl Seen {
 }
 
 /// One attribute where it lies: `octets` is all of it, header included, as a NOTIFICATION's data wants it.
-struct Attribute<'a> {
+pub(super) struct Attribute<'a> {
     flags: u8,
-    kind: u8,
-    value: &'a [u8],
+    pub(super) kind: u8,
+    pub(super) value: &'a [u8],
     octets: &'a [u8],
 }
 
@@ -88,7 +88,7 @@ struct Attribute<'a> {
 struct Fault(Disposition, WireError);
 
 /// `None`: the header or the length runs over the end.
-fn read_attribute<'a>(reader: &mut Reader<'a>) -> Option<Attribute<'a>> {
+pub(super) fn read_attribute<'a>(reader: &mut Reader<'a>) -> Option<Attribute<'a>> {
     let whole = reader.rest();
     let (flags, kind) = (reader.u8()?, reader.u8()?);
     let value = if flags & EXTENDED_LENGTH != 0 { reader.block16()? } else { reader.block8()? };
@@ -231,7 +231,7 @@ fn aggregator_is_sound(value: &[u8], as4: bool) -> bool {
     matches!(read_asn(&mut reader, as4), Some(1..)) && reader.u32().is_some() && reader.is_empty()
 }
 
-fn read_asn(reader: &mut Reader<'_>, as4: bool) -> Option<u32> {
+pub(super) fn read_asn(reader: &mut Reader<'_>, as4: bool) -> Option<u32> {
     if as4 { reader.u32() } else { reader.u16().map(u32::from) }
 }
 

@@ -7,6 +7,7 @@ use super::attribute::{
 };
 use super::error::WireError;
 use super::nlri::Prefixes;
+use super::path::Path;
 use super::reader::Reader;
 
 /// A received UPDATE; prefixes stay where they are in the message.
@@ -60,6 +61,11 @@ impl<'a> Update<'a> {
             None => self.attributes.is_empty().then_some(Family::Ipv4),
             Some(prefixes) => prefixes.is_empty().then_some(prefixes.family()),
         }
+    }
+
+    /// How what it announces is reached.
+    pub fn path(&self, as4: bool) -> Path {
+        Path::read(self.attributes, as4)
     }
 
     /// Prefixes announced to us.
