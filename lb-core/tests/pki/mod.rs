@@ -118,6 +118,9 @@ pub fn configure(service: &mut Service, folder: &Folder, keys: &str) {
     let parsed = config::parse(&text, "test").unwrap().config.services.remove(0);
     service.tls = parsed.tls;
     service.backend_tls = parsed.backend_tls;
+    service.accept_proxy = parsed.accept_proxy;
+    service.trusted_proxies = parsed.trusted_proxies;
+    service.send_proxy = parsed.send_proxy;
 }
 
 /// A plane whose only service ends TLS with a certificate for [`NAME`], in front of these backends.
