@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::relay::PIPES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit on open files to the hard one. Returns the limit that now holds.
@@ -13,10 +14,11 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Descriptors that the data plane itself holds: each worker an event loop, the eventfd that wakes it, and a socket per
-/// address it listens on.
+/// Descriptors that the data plane itself holds at most: each worker an event loop, the eventfd that wakes it, a socket
+/// per address it listens on, and two for each of its pipes, which it has not before they are needed.
 pub fn descriptors_of_plane(workers: usize, listeners: usize) -> u64 {
-    (workers as u64).saturating_mul((listeners as u64).saturating_add(2))
+    let each = (listeners as u64).saturating_add(2 + 2 * PIPES as u64);
+    (workers as u64).saturating_mul(each)
 }
 
 /// Client connections that fit below a limit on open files: each takes two, `reserved` are kept for everything else. At

@@ -1,5 +1,7 @@
 //! A worker's relay buffers: one in use, and spare ones for when it is put aside with what a slow reader did not take.
+//! And its pipes, of which the same holds.
 
+use super::splice::Pipes;
 use crate::tls::Scratch;
 
 /// Bytes moved by one read and write.
@@ -11,13 +13,15 @@ const SPARE: usize = 16;
 pub(crate) struct Buffers {
     pub(super) current: Box<[u8]>,
     pub(super) spare: Vec<Box<[u8]>>,
+    /// For what is not copied.
+    pub(super) pipes: Pipes,
     /// Not there before it is needed.
     scratch: Option<Box<Scratch>>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Buffers { current: new_buffer(), spare: Vec::new(), scratch: None }
+        Buffers { current: new_buffer(), spare: Vec::new(), pipes: Pipes::new(), scratch: None }
     }
 
     /// The buffer that whoever has the turn reads into and writes from. Nothing in it outlasts the turn.

@@ -6,12 +6,19 @@
 //! Urgent (out-of-band) octets are not passed on: the kernel keeps the one that is urgent out of the stream, and the rest
 //! goes on without it.
 
+use super::splice::Pipe;
 use super::{Buffers, Delivered, End, Progress, Read, Side};
 use crate::socket;
 use crate::wheel::Tick;
 
 /// Reads per direction before others get their turn: 1 MiB.
 const BUDGET: usize = 16;
+/// The same for moves through a pipe, of up to 1 MiB each.
+const MOVES: usize = 2;
+
+/// Pieces this large are bulk; a few in a row and the direction is spliced, until they have become small again.
+const LARGE: usize = 16 * 1024;
+const BULK: u8 = 8;
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -21,19 +28,57 @@ struct Flow {
     bytes: u64,
     /// The source ended and everything was delivered.
     finished: bool,
+    /// How many of the last pieces were large, up to [`BULK`]; while it is spliced, of the last moves.
+    large: u8,
+    /// Bytes go through a pipe.
+    spliced: bool,
+}
+
+impl Flow {
+    /// Takes down how much came at once.
+    fn note(&mut self, size: usize) {
+        self.large = match (size >= LARGE, self.spliced) {
+            (true, _) => (self.large + 1).min(BULK),
+            (false, false) => 0,
+            (false, true) => self.large.saturating_sub(1),
+        };
+        self.spliced = self.large == BULK || (self.spliced && self.large > 0);
+    }
 }
 
 /// What the destination has not taken yet.
 #[derive(Debug)]
-struct Pending {
-    buffer: Box<[u8]>,
-    start: u32,
-    end: u32,
+enum Pending {
+    Buffer { buffer: Box<[u8]>, start: u32, end: u32 },
+    Pipe(Pipe),
 }
 
 impl Pending {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    /// Writes what it can. Returns how much was taken.
+    fn write_to(&mut self, destination: &mut End, now: Tick) -> usize {
+        match self {
+            Pending::Buffer { buffer, start, end } => {
+                let bytes = buffer.get(*start as usize..*end as usize).unwrap_or_default();
+                let taken = destination.write(bytes, now);
+                *start += taken as u32;
+                taken
+            }
+            Pending::Pipe(pipe) => destination.splice_from(pipe, now),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Pending::Buffer { start, end, .. } => start == end,
+            Pending::Pipe(pipe) => pipe.is_empty(),
+        }
+    }
+
+    fn give_back(self, buffers: &mut Buffers) {
+        match self {
+            Pending::Buffer { buffer, .. } => buffers.give_back(buffer),
+            Pending::Pipe(pipe) => buffers.pipes.give_back(pipe),
+        }
     }
 }
 
@@ -49,7 +94,7 @@ pub(crate) struct Plain {
 impl Plain {
     /// A relay that has taken these bytes from the client already.
     pub(crate) fn with_early(bytes: Option<Box<[u8]>>) -> Self {
-        let pending = bytes.map(|buffer| Pending { start: 0, end: buffer.len() as u32, buffer });
+        let pending = bytes.map(|buffer| Pending::Buffer { start: 0, end: buffer.len() as u32, buffer });
         Plain { up: Flow { pending, ..Flow::default() }, down: Flow::default() }
     }
 
@@ -131,8 +176,15 @@ fn pump(
         if destination.broken && !source.eof {
             return if source.broken { Pumped::Broken } else { Pumped::Waiting };
         }
+        if flow.spliced
+            && source.may_splice()
+            && let Some(pipe) = buffers.pipes.take()
+        {
+            return pump_through(pipe, source, destination, flow, buffers, now);
+        }
         match source.read(&mut buffers.current, now) {
             Read::Bytes(read) => {
+                flow.note(read);
                 if !deliver(read, destination, flow, buffers, now) {
                     return Pumped::Waiting;
                 }
@@ -145,6 +197,39 @@ fn pump(
     Pumped::Busy
 }
 
+/// The same through a pipe that is empty.
+fn pump_through(
+    mut pipe: Pipe,
+    source: &mut End,
+    destination: &mut End,
+    flow: &mut Flow,
+    buffers: &mut Buffers,
+    now: Tick,
+) -> Pumped {
+    let mut pumped = Pumped::Busy;
+    for _ in 0..MOVES {
+        match source.splice_into(&mut pipe, now) {
+            Read::Bytes(moved) => flow.note(moved),
+            Read::Waiting => pumped = Pumped::Waiting,
+            Read::Finished => pumped = Pumped::Finished,
+            Read::Broken => pumped = Pumped::Broken,
+        }
+        if pumped != Pumped::Busy {
+            break;
+        }
+        flow.bytes += destination.splice_from(&mut pipe, now) as u64;
+        if !pipe.is_empty() {
+            if !destination.broken {
+                destination.touched = now;
+                flow.pending = Some(Pending::Pipe(pipe));
+            }
+            return Pumped::Waiting;
+        }
+    }
+    buffers.pipes.give_back(pipe);
+    pumped
+}
+
 /// Writes the first `read` bytes of the buffer, and puts the buffer aside with what is not taken. Whether nothing is.
 fn deliver(read: usize, destination: &mut End, flow: &mut Flow, buffers: &mut Buffers, now: Tick) -> bool {
     let Some(bytes) = buffers.current.get(..read) else { return true };
@@ -155,7 +240,8 @@ fn deliver(read: usize, destination: &mut End, flow: &mut Flow, buffers: &mut Bu
     }
     if !destination.broken {
         destination.touched = now;
-        flow.pending = Some(Pending { buffer: buffers.take(), start: taken as u32, end: read as u32 });
+        let (start, end) = (taken as u32, read as u32);
+        flow.pending = Some(Pending::Buffer { buffer: buffers.take(), start, end });
     }
     false
 }
@@ -164,17 +250,15 @@ fn deliver(read: usize, destination: &mut End, flow: &mut Flow, buffers: &mut Bu
 fn flush(source: &mut End, destination: &mut End, flow: &mut Flow, buffers: &mut Buffers, now: Tick) -> bool {
     let Some(pending) = &mut flow.pending else { return true };
     if destination.writable && !destination.broken {
-        let taken = destination.write(pending.bytes(), now);
-        flow.bytes += taken as u64;
-        pending.start += taken as u32;
+        flow.bytes += pending.write_to(destination, now) as u64;
     }
-    if !destination.broken && !pending.bytes().is_empty() {
+    if !destination.broken && !pending.is_empty() {
         return false;
     }
     // The source was not read meanwhile, so its silence begins only now.
     source.touched = now;
     if let Some(pending) = flow.pending.take() {
-        buffers.give_back(pending.buffer);
+        pending.give_back(buffers);
     }
     true
 }
@@ -189,6 +273,7 @@ mod tests {
     use rustix::event::epoll::EventFlags;
 
     use super::super::buffers::BUFFER;
+    use super::super::splice::Pipes;
     use super::*;
 
     const NOW: Tick = Tick(7);
@@ -241,21 +326,20 @@ mod tests {
         written
     }
 
-    #[test]
-    fn a_slow_reader_costs_one_buffer_and_its_source_is_not_read() {
+    /// Fills a relay whose client does not read, then reads it all. Returns how much was held meanwhile, and whether in a
+    /// pipe.
+    fn hold_back(buffers: &mut Buffers) -> (usize, bool) {
         let (mut relay, mut reader, mut source) = relay();
-        let mut buffers = Buffers::new();
-        let written = fill(&mut relay, &mut buffers, &mut source);
-
+        let written = fill(&mut relay, buffers, &mut source);
         assert!(relay.plain.owes(Side::Client));
+        assert!(relay.plain.waits_for(Side::Client, &relay.client));
+        assert!(!relay.plain.waits_for(Side::Backend, &relay.backend));
+        let held = match relay.plain.down.pending.as_ref().unwrap() {
+            Pending::Buffer { start, end, .. } => ((end - start) as usize, false),
+            Pending::Pipe(pipe) => (pipe.held(), true),
+        };
         assert!(
-            relay.plain.waits_for(Side::Client, &relay.client)
-                && !relay.plain.waits_for(Side::Backend, &relay.backend)
-        );
-        let held = relay.plain.down.pending.as_ref().map_or(0, |pending| pending.bytes().len());
-        assert!(held > 0 && held <= BUFFER);
-        assert!(
-            (relay.plain.down.bytes as usize) + held < written,
+            (relay.plain.down.bytes as usize) + held.0 < written,
             "the rest waits in the source's kernel buffer"
         );
 
@@ -263,15 +347,50 @@ mod tests {
         let mut buffer = vec![0; 1 << 20];
         while read < written {
             if let Ok(n) = reader.read(&mut buffer) {
+                assert!(buffer[..n].iter().all(|byte| *byte == 1));
                 read += n;
             }
             relay.client.note(EventFlags::OUT);
             relay.backend.note(EventFlags::IN);
-            while relay.drive(&mut buffers, NOW) == Progress::Busy {}
+            while relay.drive(buffers, NOW) == Progress::Busy {}
         }
         assert_eq!(relay.plain.down.bytes as usize, written);
         assert!(!relay.plain.owes(Side::Client));
+        held
+    }
+
+    #[test]
+    fn a_slow_reader_costs_one_buffer_and_its_source_is_not_read() {
+        let mut buffers = Buffers::new();
+        buffers.pipes = Pipes::none();
+        let (held, piped) = hold_back(&mut buffers);
+        assert!(held > 0 && held <= BUFFER && !piped);
         assert_eq!(buffers.spare.len(), 1, "the buffer that was put aside is used again");
+    }
+
+    #[test]
+    fn a_slow_reader_of_bulk_costs_one_pipe_which_comes_back_empty() {
+        let mut buffers = Buffers::new();
+        let (held, piped) = hold_back(&mut buffers);
+        assert!(held > 0 && held <= 1 << 20 && piped);
+        assert_eq!(buffers.pipes.free(), 1);
+    }
+
+    #[test]
+    fn a_direction_is_bulk_from_a_few_large_pieces_on_until_they_are_small_again() {
+        let mut flow = Flow::default();
+        let mut note = |size, times| {
+            (0..times).for_each(|_| flow.note(size));
+            flow.spliced
+        };
+        assert!(!note(LARGE, BULK - 1));
+        assert!(!note(LARGE - 1, 1), "all over again");
+        assert!(!note(LARGE, BULK - 1));
+        assert!(note(LARGE, 1));
+        assert!(note(1, BULK - 1));
+        assert!(note(LARGE, 100));
+        assert!(!note(1, BULK));
+        assert!(!note(LARGE, BULK - 1));
     }
 
     #[test]

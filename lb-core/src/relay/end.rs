@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
+use super::splice::Pipe;
 use crate::socket;
 use crate::wheel::Tick;
 
@@ -119,6 +120,63 @@ impl End {
     /// Whether a write may be tried.
     pub(crate) fn is_writable(&self) -> bool {
         self.writable && !self.broken
+    }
+
+    /// Whether what there is to read may be spliced: urgent data would stop it for good, and errors are told by reads.
+    pub(super) fn may_splice(&self) -> bool {
+        !self.more && !self.broken
+    }
+
+    /// Like [`End::read`], into an empty pipe. Only EAGAIN tells that there is no more.
+    pub(super) fn splice_into(&mut self, pipe: &mut Pipe, now: Tick) -> Read {
+        if self.eof {
+            return self.ended();
+        }
+        if !self.readable {
+            return Read::Waiting;
+        }
+        loop {
+            match pipe.fill(&self.socket) {
+                Ok(0) => {
+                    self.eof = true;
+                    return self.ended();
+                }
+                Ok(moved) => {
+                    self.touched = now;
+                    return Read::Bytes(moved);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.readable = false;
+                    return Read::Waiting;
+                }
+                Err(_) => return Read::Broken,
+            }
+        }
+    }
+
+    /// Like [`End::write`], from a pipe. Returns how much was taken.
+    pub(super) fn splice_from(&mut self, pipe: &mut Pipe, now: Tick) -> usize {
+        let mut taken = 0;
+        // A part that was taken does not tell that the socket is full.
+        while !pipe.is_empty() {
+            match pipe.drain(&self.socket) {
+                Ok(moved) => {
+                    self.touched = now;
+                    taken += moved;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.writable = false;
+                    break;
+                }
+                Err(_) => {
+                    self.broken();
+                    break;
+                }
+            }
+        }
+        taken
     }
 
     /// What to make of the end of what this side sent.

@@ -6,7 +6,7 @@
 //!
 //! | kind | for |
 //! |---|---|
-//! | [`Relay::Plain`] | bytes that pass unchanged: [`copy`] |
+//! | [`Relay::Plain`] | bytes that pass unchanged: [`copy`], and [`splice`] while they come in bulk |
 //! | [`Relay::Secured`] | TLS on one side or on both: [`crate::tls`] |
 //!
 //! A further kind is a further variant, with four functions: `drive` moves what can be moved within a budget; `delivered`
@@ -20,9 +20,11 @@
 mod buffers;
 pub(crate) mod copy;
 mod end;
+mod splice;
 
 pub(crate) use buffers::{BUFFER, Buffers};
 pub(crate) use end::{End, Read};
+pub(crate) use splice::PIPES;
 
 use crate::tls::Secured;
 use crate::wheel::Tick;
