@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -19,12 +20,16 @@ class Workload:
     connections: int
     headers: tuple = ()
     per: str = "request"
+    tls: bool = False
 
 
 WORKLOADS = [
     Workload("kept-alive", "Small requests on 64 kept-alive connections", "/small", 64),
     Workload("connection", "A new connection per request, 64 at a time", "/small", 64, ("Connection: close",)),
     Workload("bulk", "64 MiB bodies on 8 kept-alive connections", "/large", 8, per="byte"),
+    Workload("tls-handshake", "A new TLS connection per request, 64 at a time, each with a whole handshake", "/small", 64,
+             ("Connection: close",), tls=True),
+    Workload("tls-bulk", "64 MiB bodies on 8 kept-alive TLS connections", "/large", 8, per="byte", tls=True),
 ]
 
 
@@ -33,8 +38,15 @@ def wrk(proxy, workload, seconds):
     argv = ["setpriv", "--pdeathsig", "KILL", "--", "wrk", "-t2", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", RESULT_SCRIPT]
     for header in workload.headers:
         argv += ["-H", header]
-    out = subprocess.run([*map(str, argv), proxy.url + workload.path], check=True, capture_output=True, text=True)
+    url = (proxy.tls_url if workload.tls else proxy.url) + workload.path
+    environment = os.environ | {"OPENSSL_CONF": str(proxy.directory / "openssl.cnf")} if workload.tls else None
+    out = subprocess.run([*map(str, argv), url], check=True, capture_output=True, text=True, env=environment)
     return json.loads(out.stdout.splitlines()[-1])
+
+
+def serves(proxy, workload):
+    """Without a proxy there is no TLS: it is the proxies' to end."""
+    return not workload.tls or proxy.process is not None
 
 
 def sample(proxy, workload, seconds):
@@ -52,12 +64,13 @@ def rounds(running, workloads, count, seconds):
     """All samples. The order of the proxies rotates from round to round."""
     for proxy in running:
         for workload in workloads:
-            wrk(proxy, workload, 1)
+            if serves(proxy, workload):
+                wrk(proxy, workload, 1)
     samples = []
     for number in range(count):
         shift = number % len(running)
         for workload in workloads:
-            for proxy in running[shift:] + running[:shift]:
+            for proxy in filter(lambda p: serves(p, workload), running[shift:] + running[:shift]):
                 samples.append(sample(proxy, workload, seconds) | {"round": number})
         print(f"round {number + 1} of {count} done", file=sys.stderr)
     return samples

@@ -1,7 +1,8 @@
 """The proxies, the backend behind them, and the children they run as.
 
 Each proxy is configured to do the same job: round robin over three addresses, a TCP check every two seconds, two
-threads (nginx: two workers, and no checks: it has none), no access log, time-outs that idle connections survive.
+threads (nginx: two workers, and no checks: it has none), no access log, time-outs that idle connections survive. On a
+second port the same once more, behind TLS that the proxy ends.
 """
 
 import contextlib
@@ -19,12 +20,16 @@ DEADLINE = 15
 class Running:
     """A started proxy: where it listens and what it costs."""
 
-    def __init__(self, name, address, process=None):
-        self.name, self.address, self.process = name, address, process
+    def __init__(self, name, directory, address, process=None):
+        self.name, self.directory, self.address, self.process = name, directory, address, process
 
     @property
     def url(self):
         return "http://{}:{}".format(*self.address)
+
+    @property
+    def tls_url(self):
+        return "https://{}:{}".format(*tls_address(self.address))
 
     def _pids(self):
         """The child and its own children (nginx's workers)."""
@@ -43,6 +48,11 @@ class Running:
     def resident_bytes(self):
         statuses = (pathlib.Path(f"/proc/{pid}/status").read_text() for pid in self._pids())
         return sum(1024 * int(re.search(r"VmRSS:\s*(\d+)", status)[1]) for status in statuses)
+
+
+def tls_address(address):
+    """Where the same proxy speaks TLS."""
+    return address[0], address[1] + 443
 
 
 @contextlib.contextmanager
@@ -104,7 +114,7 @@ def wait_until_it_answers(running, log):
 def _proxy(name, directory, address, config_file, config, argv):
     (directory / config_file).write_text(config)
     with child(name, directory, argv) as process:
-        running = Running(name, address, process)
+        running = Running(name, directory, address, process)
         wait_until_it_answers(running, directory / f"{name}.log")
         yield running
 
@@ -140,8 +150,8 @@ http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
 
 
 @contextlib.contextmanager
-def direct(_directory, _address, backends, _binary):
-    yield Running("direct", backends[0])
+def direct(directory, _address, backends, _binary):
+    yield Running("direct", directory, backends[0])
 
 
 def contrail_lb(directory, address, backends, binary):
@@ -153,17 +163,25 @@ level = "warn"
 [admin]
 socket = "{directory}/admin.sock"
 listen = ""
-[[service]]
-name = "versus"
-listen = ["{address[0]}:{address[1]}"]
-timeouts = {{ connect = "5s", client = "600s", server = "600s" }}
+"""
+    timeouts = 'timeouts = { connect = "5s", client = "600s", server = "600s" }'
+    for name, (ip, port), tls in [
+        ("versus", address, ""),
+        ("versus-tls", tls_address(address), f'tls = {{ certificate = "{directory}/server.pem", key = "{directory}/server.key" }}'),
+    ]:
+        config += f"""[[service]]
+name = "{name}"
+listen = ["{ip}:{port}"]
+{timeouts}
 check = {{ kind = "tcp", interval = "2s" }}
+{tls}
 {servers}"""
     argv = [binary.resolve(), "run", "--config", directory / "contrail-lb.toml"]
     return _proxy("contrail-lb", directory, address, "contrail-lb.toml", config, argv)
 
 
 def haproxy(directory, address, backends, _binary):
+    tls = tls_address(address)
     servers = "".join(f"  server s{i} {a}:{p} check inter 2s\n" for i, (a, p) in enumerate(backends))
     config = f"""global
   nbthread 2
@@ -176,19 +194,26 @@ defaults
 listen versus
   bind {address[0]}:{address[1]} backlog 4096
   balance roundrobin
+{servers}
+listen versus-tls
+  bind {tls[0]}:{tls[1]} backlog 4096 ssl crt {directory}/both.pem
+  balance roundrobin
 {servers}"""
     argv = ["haproxy", "-db", "-f", directory / "haproxy.cfg"]
     return _proxy("haproxy", directory, address, "haproxy.cfg", config, argv)
 
 
 def nginx(directory, address, backends, _binary):
+    tls = tls_address(address)
     servers = "".join("server {}:{}; ".format(*b) for b in backends)
     modules = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
     load = f"load_module {modules};" if modules.exists() else ""
     config, argv = _nginx("nginx", directory, f"""
 events {{ worker_connections 9000; }}
 stream {{ access_log off; upstream versus {{ {servers} }}
-  server {{ listen {address[0]}:{address[1]} backlog=4096; proxy_pass versus; proxy_timeout 600s; proxy_connect_timeout 5s; }} }}
+  server {{ listen {address[0]}:{address[1]} backlog=4096; proxy_pass versus; proxy_timeout 600s; proxy_connect_timeout 5s; }}
+  server {{ listen {tls[0]}:{tls[1]} backlog=4096 ssl; proxy_pass versus; proxy_timeout 600s; proxy_connect_timeout 5s;
+    ssl_certificate {directory}/server.pem; ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.2 TLSv1.3; }} }}
 """)
     return _proxy("nginx", directory, address, "nginx.conf", load + config, argv)
 
