@@ -1,16 +1,20 @@
 //! The driver of the checks: one tokio task per target with an active check, which waits until the target is due, makes
 //! one attempt and sends its [`Report`].
 //!
-//! Owns the tasks and the clocks. Reports go to a bounded channel; when its owner is slow the tasks wait, and the
-//! schedule then goes on without a burst. Judges nothing.
+//! Owns the tasks, the clocks and the thread they run on: one of its own, so that nothing else in the process holds a
+//! check up, and a check wakes no second thread. Reports go to a bounded channel; when its owner is slow the tasks
+//! wait, and the schedule then goes on without a burst. Judges nothing.
 #![allow(clippy::disallowed_methods, reason = "a driver: it owns the clocks the schedule is asked with")]
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::BackendId;
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
@@ -23,6 +27,9 @@ use crate::schedule::{Clock, Schedule};
 pub struct Monitor {
     seed: u64,
     reports: mpsc::Sender<Report>,
+    runtime: Handle,
+    /// The thread ends once this is gone.
+    _alive: oneshot::Sender<()>,
     running: HashMap<BackendId, Running>,
 }
 
@@ -47,15 +54,22 @@ impl Drop for Running {
 }
 
 impl Monitor {
-    /// `seed`: the router id, so that hosts of one cluster differ. `reports`: where results go; it should hold a few per
-    /// target.
-    pub fn new(seed: u64, reports: mpsc::Sender<Report>) -> Self {
-        Monitor { seed, reports, running: HashMap::new() }
+    /// Starts the thread. `seed`: the router id, so that hosts of one cluster differ. `reports`: where results go; it should
+    /// hold a few per target.
+    ///
+    /// # Errors
+    /// This host has no descriptor or no thread left.
+    pub fn start(seed: u64, reports: mpsc::Sender<Report>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (alive, gone) = oneshot::channel();
+        thread::Builder::new().name("checks".into()).spawn(move || runtime.block_on(gone))?;
+        Ok(Monitor { seed, reports, runtime: handle, _alive: alive, running: HashMap::new() })
     }
 
     /// Makes exactly `targets` run, as [`crate::Book::reconcile`] answered them. One with the epoch it already runs with
     /// keeps its phase and its attempt in flight; the rest are started or aborted. Certificate files are read again for
-    /// all. Must be called within a tokio runtime with I/O and time; the tasks run there.
+    /// all.
     pub fn apply(&mut self, targets: &[(Target, Epoch)]) {
         let mut previous = std::mem::take(&mut self.running);
         let mut clients = Clients::default();
@@ -69,7 +83,7 @@ impl Monitor {
                     }
                     same
                 }
-                None => self.start(target, *epoch, probe),
+                None => self.begin(target, *epoch, probe),
             };
             self.running.insert(target.id.clone(), running);
         }
@@ -89,12 +103,12 @@ impl Monitor {
         self.running.clear();
     }
 
-    fn start(&self, target: &Target, epoch: Epoch, probe: Arc<Probe>) -> Running {
+    fn begin(&self, target: &Target, epoch: Epoch, probe: Arc<Probe>) -> Running {
         let interval = target.check.interval;
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let schedule = Schedule::new(self.seed, &target.id, interval, Clock { now: Instant::now(), wall });
         let (orders, given) = watch::channel(Orders { interval, probe });
-        let task = tokio::spawn(run(target.id.clone(), epoch, schedule, given, self.reports.clone()));
+        let task = self.runtime.spawn(run(target.id.clone(), epoch, schedule, given, self.reports.clone()));
         Running { epoch, orders, task }
     }
 }

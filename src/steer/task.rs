@@ -144,9 +144,16 @@ pub async fn run(
 ) {
     let (reports, mut reports_in) = mpsc::channel::<Report>(REPORTS);
     let now = Instant::now();
+    let monitor = match Monitor::start(seed, reports) {
+        Ok(monitor) => monitor,
+        Err(error) => {
+            tracing::error!("the thread of the checks does not start: {error}");
+            return;
+        }
+    };
     let mut task = Task {
         steer: Steer::new(now),
-        monitor: Monitor::new(seed, reports),
+        monitor,
         plane,
         host,
         speaker: None,

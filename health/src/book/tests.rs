@@ -4,7 +4,8 @@ use config::{BackendAddr, CheckKind, Passive};
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::{Outcome, Verdict};
+use crate::agent::{Agent, Condition};
+use crate::outcome::{CheckStatus, Outcome, Verdict};
 use crate::testing::{http, id, start, target, tcp_status};
 
 const FRESH: Duration = Duration::from_secs(7); // 2 × interval 2 s + timeout 2 s + 1 s
@@ -290,6 +291,146 @@ fn without_an_active_check_it_is_out_for_the_window_and_then_on_trial() {
     desk.wait(window);
     desk.wait(window + SECOND);
     assert_eq!(desk.connect_failed("a"), None, "the trial is over, it takes three again");
+}
+
+fn agent(backend: &str) -> Target {
+    target(backend, "10.84.14.1:8082".parse().unwrap(), CheckKind::Agent { send: Vec::new() })
+}
+
+impl Desk {
+    fn says(&mut self, backend: &str, line: &str) -> Option<Transition> {
+        let reply = crate::agent::parse(line.as_bytes()).unwrap();
+        let status = match reply.condition {
+            Some(Condition::Down | Condition::Failed | Condition::Stopped) => CheckStatus::AnswerWrong,
+            Some(Condition::Up) | None => CheckStatus::AnswerGood,
+        };
+        let outcome = Outcome { agent: Some(reply), ..Outcome::new(status, line, Duration::ZERO) };
+        let epoch = self.epochs[&id(backend)];
+        self.book.record(&Report { id: id(backend), epoch, outcome, at: self.now })
+    }
+}
+
+#[test]
+fn an_agents_word_counts_at_once_in_both_directions() {
+    let mut desk = Desk::with(&[agent("a")]);
+    assert_eq!(desk.says("a", "up").unwrap().to, Health::Up);
+    let down = desk.says("a", "down # disk").unwrap();
+    assert_eq!((down.to, down.reason.as_str()), (Health::Down, "1 failed check: down # disk"));
+    assert_eq!(desk.says("a", "up").unwrap().to, Health::Up);
+}
+
+#[test]
+fn an_agent_that_is_not_reached_or_not_understood_goes_by_fall_and_rise() {
+    let mut desk = Desk::with(&[agent("a")]);
+    desk.says("a", "50%");
+    assert_eq!(desk.health("a"), Health::Up, "it answers");
+    for _ in 0..2 {
+        assert_eq!(desk.report("a", Verdict::Failed), None);
+    }
+    assert_eq!(desk.report("a", Verdict::Failed).unwrap().to, Health::Down);
+    assert_eq!(desk.says("a", "50%"), None);
+    assert_eq!(desk.says("a", "50%").unwrap().to, Health::Up);
+}
+
+#[test]
+fn only_the_agent_takes_back_what_it_said() {
+    let mut desk = Desk::with(&[agent("a")]);
+    desk.says("a", "down");
+    for line in ["ready", "75%", "maxconn:3"] {
+        assert_eq!(desk.says("a", line), None, "{line}");
+    }
+    assert_eq!(desk.says("a", "up").unwrap().to, Health::Up);
+    let expected = Agent {
+        weight_percent: Some(75),
+        max_connections: Some(3),
+        condition: Some(Condition::Up),
+        ..Agent::default()
+    };
+    assert_eq!(desk.entry("a").agent, expected);
+}
+
+#[test]
+fn an_agents_drain_keeps_traffic_away_and_the_health_as_it_is() {
+    let mut desk = Desk::with(&[agent("a")]);
+    desk.says("a", "up");
+    for line in ["drain", "ready 0%", "100% maint"] {
+        assert_eq!(desk.says("a", line), None);
+        assert!(!desk.entry("a").takes_traffic(), "{line}");
+        assert_eq!(desk.health("a"), Health::Up);
+    }
+    desk.says("a", "ready");
+    assert!(desk.entry("a").takes_traffic());
+}
+
+#[test]
+fn without_its_agent_a_backend_has_no_agents_state() {
+    let mut desk = Desk::with(&[agent("a")]);
+    desk.says("a", "up drain 10%");
+    desk.reconcile(&[agent("a")]);
+    assert!(!desk.entry("a").takes_traffic(), "a reload that changes nothing");
+    desk.reconcile(&[tcp("a")]);
+    assert_eq!((desk.health("a"), desk.entry("a").agent), (Health::Up, Agent::default()));
+}
+
+#[test]
+fn a_name_without_an_address_is_down_and_its_address_is_another_server() {
+    let host = BackendAddr::Name { host: "api.example.org".into(), port: 8082 };
+    for resolved in [tcp("a"), unchecked("a")] {
+        let mut desk = Desk::with(&[Target { address: host.clone(), ..resolved.clone() }]);
+        assert_eq!(desk.health("a"), Health::Down);
+        assert_eq!(desk.entry("a").reason, "name api.example.org not resolved");
+        desk.wait(SECOND * 3600);
+        assert!(!desk.entry("a").is_stale(), "there is nothing to wait for");
+        let expected = if resolved.check.kind == CheckKind::None { Health::Up } else { Health::Unknown };
+        desk.reconcile(&[resolved]);
+        assert_eq!(desk.health("a"), expected);
+    }
+}
+
+#[test]
+fn intervals_follow_the_health() {
+    let (fast, usual, slow) = (SECOND / 2, SECOND * 2, SECOND * 20);
+    let mut target = tcp("a");
+    target.check.fast_interval = Some(fast);
+    target.check.down_interval = Some(slow);
+    let mut desk = Desk::with(&[target.clone()]);
+    let mut then = |event: fn(&mut Desk) -> Option<Transition>, expected: &[Duration]| {
+        event(&mut desk);
+        let told: Vec<_> = desk.book.take_intervals().into_iter().map(|(_, interval)| interval).collect();
+        assert_eq!(told, expected);
+        let bound = desk.now + desk.entry("a").interval() * 2 + SECOND * 3;
+        assert_eq!(
+            desk.book.poll_timeout(),
+            Some(bound),
+            "what counts as recent goes by the interval in force"
+        );
+    };
+    then(|d| d.report("a", Verdict::Passed), &[]);
+    then(|d| d.report("a", Verdict::Failed), &[fast]);
+    then(|d| d.report("a", Verdict::Failed), &[]);
+    then(|d| d.report("a", Verdict::Failed), &[slow]);
+    then(|d| d.report("a", Verdict::Passed), &[fast]);
+    then(|d| d.report("a", Verdict::Passed), &[usual]);
+    for expected in [&[][..], &[], &[fast]] {
+        then(|d| d.connect_failed("a"), expected);
+    }
+    then(|d| d.report("a", Verdict::Failed), &[slow]);
+
+    target.check.timeout = SECOND * 3;
+    desk.reconcile(&[target]);
+    let told = desk.book.take_intervals();
+    assert_eq!(told, [(id("a"), fast)], "its new check has not said that it is down");
+}
+
+#[test]
+fn success_of_live_traffic_raises_nothing_and_failures_do_not_add_to_failed_checks() {
+    let mut desk = Desk::with(&[tcp("a")]);
+    desk.report("a", Verdict::Passed);
+    desk.report("a", Verdict::Failed);
+    desk.report("a", Verdict::Failed);
+    assert_eq!(desk.connect_failed("a"), None);
+    assert_eq!(desk.entry("a").streak(), Some((Verdict::Failed, 2)));
+    assert!(desk.report("a", Verdict::Failed).is_some());
 }
 
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ async fn backend() -> SocketAddr {
 async fn every_target_is_checked_at_once_and_again_and_again() {
     let address = backend().await;
     let (reports, mut incoming) = mpsc::channel(16);
-    let mut monitor = Monitor::new(1, reports);
+    let mut monitor = Monitor::start(1, reports).unwrap();
     let interval = Duration::from_millis(20);
     let targets = [every(interval, "a", address), every(interval, "b", address)];
     monitor.apply(&Book::new().reconcile(&targets, Instant::now()));
@@ -46,7 +46,7 @@ async fn every_target_is_checked_at_once_and_again_and_again() {
 async fn applying_again_leaves_unchanged_targets_running_and_replaces_changed_ones() {
     let address = backend().await;
     let (reports, _incoming) = mpsc::channel(16);
-    let mut monitor = Monitor::new(1, reports);
+    let mut monitor = Monitor::start(1, reports).unwrap();
     let (mut book, minute) = (Book::new(), Duration::from_secs(60));
     let before =
         [every(minute, "same", address), every(minute, "changed", address), every(minute, "gone", address)];
@@ -65,7 +65,7 @@ async fn applying_again_leaves_unchanged_targets_running_and_replaces_changed_on
 #[tokio::test]
 async fn a_target_without_an_active_check_is_left_alone() {
     let (reports, _incoming) = mpsc::channel(16);
-    let mut monitor = Monitor::new(1, reports);
+    let mut monitor = Monitor::start(1, reports).unwrap();
     let unchecked = target("a", backend().await, CheckKind::None);
     monitor.apply(&Book::new().reconcile(&[unchecked], Instant::now()));
     assert!(monitor.running.is_empty());
@@ -76,7 +76,7 @@ async fn a_stopped_monitor_leaves_no_task_behind() {
     // Nobody accepts: the attempt is in flight when it is stopped.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (reports, mut incoming) = mpsc::channel(1);
-    let mut monitor = Monitor::new(1, reports);
+    let mut monitor = Monitor::start(1, reports).unwrap();
     let busy = every(Duration::from_millis(1), "a", listener.local_addr().unwrap());
     monitor.apply(&Book::new().reconcile(&[busy], Instant::now()));
     timeout(SOON, incoming.recv()).await.unwrap().unwrap();
@@ -86,10 +86,43 @@ async fn a_stopped_monitor_leaves_no_task_behind() {
 }
 
 #[tokio::test]
+async fn a_new_interval_counts_from_now_on() {
+    let address = backend().await;
+    let (reports, mut incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::start(1, reports).unwrap();
+    let hour = Duration::from_secs(3600);
+    monitor.apply(&Book::new().reconcile(&[every(hour, "a", address)], Instant::now()));
+    timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+    monitor.set_intervals(&[(id("a"), Duration::from_millis(10))]);
+    for _ in 0..5 {
+        timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn checks_go_on_while_the_runtime_of_everything_else_is_blocked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (reports, mut incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::start(1, reports).unwrap();
+    let interval = Duration::from_millis(10);
+    monitor.apply(
+        &Book::new().reconcile(&[every(interval, "a", listener.local_addr().unwrap())], Instant::now()),
+    );
+    // This test's runtime has one thread, and it does not get it back before five reports are in.
+    let end = Instant::now() + SOON;
+    let mut reports = 0;
+    while reports < 5 {
+        reports += usize::from(incoming.try_recv().is_ok());
+        assert!(Instant::now() < end, "{reports} reports");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_of_reports_slows_the_checks_and_loses_none() {
     let address = backend().await;
     let (reports, mut incoming) = mpsc::channel(1);
-    let mut monitor = Monitor::new(1, reports);
+    let mut monitor = Monitor::start(1, reports).unwrap();
     monitor.apply(&Book::new().reconcile(&[every(Duration::from_millis(1), "a", address)], Instant::now()));
     let mut last = None;
     for _ in 0..20 {
