@@ -143,9 +143,9 @@ pub fn network() -> (Namespace, Namespace, Namespace) {
         ("to-router", &["10.99.1.2/24", "fd99:1::2/64"]),
     );
     router.connect(
-        ("to-lb", &["10.99.2.1/24", "fd99:2::1/64"]),
+        ("to-lb", &["10.99.2.1/24", "fd99:2::1/64", "fe80::1/64"]),
         &lb,
-        ("to-router", &["10.99.2.2/24", "fd99:2::2/64"]),
+        ("to-router", &["10.99.2.2/24", "fd99:2::2/64", "fe80::2/64"]),
     );
     for (namespace, destination, gateway) in [
         (&client, "default", "10.99.1.1"),

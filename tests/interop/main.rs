@@ -16,5 +16,6 @@ mod common;
 mod harness;
 mod lab;
 mod netns;
+mod recording;
 mod router;
 mod scenarios;

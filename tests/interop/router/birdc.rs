@@ -82,12 +82,11 @@ fn communities(text: Option<String>) -> BTreeSet<String> {
     all.map(|part| part.replace(',', ":")).collect()
 }
 
-/// `(generic, 0x4004fc00, 0x4cee6b28)`: BIRD does not interpret it.
+/// `(unknown 0x4004, 64512, 1318388473)`: BIRD does not interpret it.
 fn link_bandwidth(text: &str) -> Option<f64> {
-    let mut words = text.trim_matches(['(', ')']).split(", ").skip(1);
-    let mut word = || u32::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-    let (kind, value) = (word()?, word()?);
-    (kind >> 16 == 0x4004).then(|| bits_per_second(f32::from_bits(value).into()))
+    let (asn, value) = text.strip_prefix("(unknown 0x4004, ")?.strip_suffix(')')?.split_once(", ")?;
+    asn.parse::<u16>().ok()?;
+    value.parse().ok().map(|octets| bits_per_second(f32::from_bits(octets).into()))
 }
 
 /// One protocol per session, named after the load balancer's address.

@@ -2,14 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
+
 use super::{Row, scenarios};
+use crate::common::SOON;
 use crate::common::backend::Backend;
 use crate::common::configuration::LOCAL_AS;
 use crate::lab::{Lab, Options, VIP4, VIP6};
-use crate::router::Kind;
+use crate::router::{Kind, Route};
 
 scenarios! {
     med_prepend_and_communities_arrive: bird2 bird1 frr gobgp;
+    link_bandwidth_arrives: bird2 bird1 frr gobgp;
+    drain_says_graceful_shutdown_before_it_withdraws: bird2 bird1 frr gobgp;
+    drain_inside_the_as_is_local_pref_0: bird2 bird1 frr gobgp;
     graceful_shutdown_is_seen_when_nothing_is_left: bird2 bird1 frr gobgp;
 }
 
@@ -33,15 +39,50 @@ fn med_prepend_and_communities_arrive(router: Kind) {
     }
 }
 
+fn link_bandwidth_arrives(router: Kind) {
+    let mut options = Options::default();
+    options.vip += "announce = { link_bandwidth = \"10Gbit\" }\n";
+    let lab = Lab::start(router, options);
+    for vip in [VIP4, VIP6] {
+        assert_eq!(lab.wait_rib(vip).link_bandwidth, Some(10e9));
+    }
+}
+
+/// Ends the daemon and answers the route that the router has before it has none. New connections keep it waiting in
+/// between.
+fn last_route_of_a_drain(router: Kind, options: Options) -> Route {
+    let mut lab = Lab::announced(router, options);
+    lab.daemon.signal(Signal::TERM);
+    let last = lab.wait_rib_with(VIP4, |route| {
+        assert!(lab.fetch_locally(VIP4).is_ok(), "a connection was refused while the route was there");
+        is_graceful_shutdown(route)
+    });
+    lab.wait_no_rib(VIP4);
+    lab.daemon.wait_code(SOON * 3, 0);
+    last
+}
+
+fn is_graceful_shutdown(route: &Route) -> bool {
+    GRACEFUL_SHUTDOWN.iter().any(|name| route.communities.contains(*name))
+}
+
+fn drain_says_graceful_shutdown_before_it_withdraws(router: Kind) {
+    let route = last_route_of_a_drain(router, Options::default());
+    assert_eq!(route.as_path.first(), Some(&LOCAL_AS));
+}
+
+fn drain_inside_the_as_is_local_pref_0(router: Kind) {
+    let mut options = Options::default();
+    options.manner.local_as = LOCAL_AS;
+    assert_eq!(last_route_of_a_drain(router, options).local_pref, Some(0));
+}
+
 fn graceful_shutdown_is_seen_when_nothing_is_left(router: Kind) {
     let mut options = Options::default();
     options.vip += "on_all_down = \"last_resort\"\n";
     let mut lab = Lab::announced(router, options);
     lab.backends.iter_mut().for_each(Backend::stop);
     for vip in [VIP4, VIP6] {
-        lab.wait_rib_with(vip, |route| {
-            route.med == Some(u32::MAX)
-                && GRACEFUL_SHUTDOWN.iter().any(|name| route.communities.contains(*name))
-        });
+        lab.wait_rib_with(vip, |route| route.med == Some(u32::MAX) && is_graceful_shutdown(route));
     }
 }

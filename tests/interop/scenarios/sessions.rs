@@ -7,13 +7,15 @@ use super::{Row, scenarios};
 use crate::common::SOON;
 use crate::common::configuration::LOCAL_AS;
 use crate::common::eventually::eventually;
-use crate::lab::{LB4, LB6, Lab, Options, ROUTER4, VIP4, VIP6, over_ipv4, over_ipv6};
-use crate::router::{Kind, Manner};
+use crate::lab::{LB4, LB6, Lab, Options, ROUTER4, VIP4, VIP6, host, over_ipv4, over_ipv6, session};
+use crate::router::{Kind, Manner, Session};
 
 scenarios! {
     each_family_on_its_own_session: bird2 bird1 frr gobgp;
     both_families_on_one_ipv4_session: bird2 frr gobgp, not bird1 "a daemon per family";
     both_families_on_one_ipv6_session: bird2 frr gobgp, not bird1 "a daemon per family";
+    ipv4_with_an_ipv6_next_hop: bird2 frr gobgp, not bird1 "no RFC 8950";
+    link_local_addresses: bird2 bird1 frr gobgp;
     inside_the_as: bird2 bird1 frr gobgp;
     four_octet_as_numbers: bird2 bird1 frr gobgp;
     peer_that_knows_two_octet_as_numbers_only: bird2 bird1 frr, not gobgp "always 4-octet";
@@ -72,6 +74,38 @@ fn both_families_on_one_ipv6_session(router: Kind) {
     assert_eq!(lab.wait_rib(VIP6).next_hop.to_string(), LB6);
 }
 
+/// Without any IPv4 address between the two (RFC 8950).
+fn ipv4_with_an_ipv6_next_hop(router: Kind) {
+    let mut options = Options {
+        sessions: vec![over_ipv6(&["ipv4", "ipv6"])],
+        peer: "extended_next_hop = true\n".into(),
+        ..Options::default()
+    };
+    options.manner.extended_next_hop = true;
+    let lab = Lab::start(router, options);
+    for vip in [VIP4, VIP6] {
+        assert_eq!(lab.wait_rib(vip).next_hop.to_string(), LB6);
+    }
+    // FRR puts it into the kernel too, but finds the way there only by router advertisements.
+    if router == Kind::Bird2 {
+        eventually("the kernel has the route", SOON, || !lab.router_ns.routes(&host(VIP4)).is_empty());
+        assert!(lab.fetch(VIP4).is_ok());
+    }
+}
+
+/// The router is `fe80::1` on its link; BIRD 1.6 has IPv4 on a session of its own.
+fn link_local_addresses(router: Kind) {
+    let link_local = Session { interface: Some("to-lb"), ..session("fe80::1", "fe80::2", &["ipv6"]) };
+    let options = Options { sessions: vec![over_ipv4(&["ipv4"]), link_local], ..Options::default() };
+    let lab = Lab::announced(router, options);
+    let route = lab.wait_rib(VIP6);
+    assert_eq!(route.next_hop.to_string(), "fe80::2");
+    if router.has_kernel_routes() {
+        assert_eq!(lab.wait_fib(VIP6), "fe80::2");
+        assert!(lab.fetch(VIP6).is_ok());
+    }
+}
+
 fn inside_the_as(router: Kind) {
     let mut options = Options::default();
     options.manner.local_as = LOCAL_AS;
@@ -94,12 +128,11 @@ fn four_octet_as_numbers(router: Kind) {
     }
 }
 
-/// It knows our AS from AS4_PATH (RFC 6793). FRR says no capability at all then: only IPv4.
+/// BIRD 1.6 sees AS_TRANS for a neighbour, and our AS in AS4_PATH (RFC 6793). BIRD 2 takes no 4-octet neighbour then, and
+/// FRR no AS4_PATH, nor IPv6; they have a neighbour of a 2-octet AS.
 fn peer_that_knows_two_octet_as_numbers_only(router: Kind) {
-    let ours = 4_200_000_001;
+    let (ours, remote_as) = if router == Kind::Bird1 { (4_200_000_001, 23456) } else { (LOCAL_AS, LOCAL_AS) };
     let mut options = Options { local_as: ours, ..Options::default() };
-    // The others take our AS from the capability that they do not have themselves; BIRD 1.6 sees AS_TRANS.
-    let remote_as = if router == Kind::Bird1 { 23456 } else { ours };
     options.manner = Manner { four_octet_as: false, remote_as, ..options.manner };
     let lab = Lab::start(router, options);
     lab.wait_announced(VIP4);
