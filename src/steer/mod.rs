@@ -126,10 +126,7 @@ impl Steer {
             match self.vips.get_mut(&vip.address) {
                 Some(known) => {
                     known.reconfigure(vip, now);
-                    let leaves = matches!(
-                        known.life_cycle().phase(),
-                        Phase::Draining | Phase::Withdrawn | Phase::Quiet
-                    );
+                    let leaves = known.life_cycle().phase().is_leaving();
                     if leaves && self.duty == Duty::Serving {
                         self.vip_input(vip.address, Input::Undrain, "configured again", cause, now);
                     }

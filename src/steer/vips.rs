@@ -158,7 +158,12 @@ impl Steer {
     ) {
         let Some(vip) = self.vips.get_mut(&address) else { return };
         match vip.life_cycle.phase() {
-            Phase::Draining | Phase::Withdrawn | Phase::Quiet | Phase::Closed | Phase::AddressDown => return,
+            Phase::Holding
+            | Phase::Draining
+            | Phase::Withdrawn
+            | Phase::Quiet
+            | Phase::Closed
+            | Phase::AddressDown => return,
             Phase::Init | Phase::AddressUp | Phase::Listening => {}
             Phase::Announced | Phase::Degraded | Phase::LastResort => {}
         }
@@ -186,6 +191,7 @@ impl Steer {
             Input::Drain | Input::Undrain | Input::AddressGone => why.clone_into(&mut vip.way),
             Input::AddressReady
             | Input::ListenersReady
+            | Input::DoorHeld
             | Input::TrafficShifted
             | Input::WithdrawAcked
             | Input::TrafficEnded
@@ -245,6 +251,7 @@ impl VipState {
         match self.life_cycle.phase() {
             Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort => self.health.clone(),
             Phase::Init | Phase::AddressUp | Phase::AddressDown => way.clone(),
+            Phase::Holding => format!("{way}; lets newcomers wait while short connections end"),
             Phase::Draining => format!("{way}; announced as the worst way until no new connection arrives"),
             Phase::Withdrawn => format!("{way}; waits until no new connection arrives"),
             Phase::Quiet => format!("{way}; waits for its connections to end, for {left:.0} s at most"),

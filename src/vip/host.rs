@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bgp_speaker::Speaker;
@@ -22,6 +22,15 @@ use super::placement::{Placed, Placement};
 use crate::steer::Entered;
 use crate::steer::task::Command;
 
+/// The longest that newcomers wait before the route moves: a SYN that is dropped comes again after 1 s (RFC 6298 §2.1), and
+/// by then the routers must have moved.
+const HOLD_CAP: Duration = Duration::from_millis(500);
+/// No connection for so long while newcomers wait: the handshakes that had begun are over as well.
+const HOLD_QUIET: Duration = Duration::from_millis(100);
+/// What a router takes, at most, from the UPDATE to its forwarding table (seen: 3 ms BIRD, 75 ms FRR).
+const ROUTER_GRACE: Duration = Duration::from_millis(300);
+/// Newcomers wait no longer than this, whatever else happens.
+const HOLD_BOUND: Duration = Duration::from_millis(1500);
 /// No new connection for so long, once the peers have the drained route: the routers have moved the traffic.
 const SHIFTED: Duration = Duration::from_millis(500);
 /// The same after a withdraw, beyond which whoever comes is refused.
@@ -30,6 +39,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const QUIET_CAP: Duration = Duration::from_secs(10);
 /// The longest that is watched what becomes of the traffic of a VIP that its health has withdrawn.
 const WITHDRAWN_PATIENCE: Duration = Duration::from_secs(30);
+/// How often connections are counted while newcomers wait.
+const HOLD_POLL: Duration = Duration::from_millis(5);
 /// How often a condition on the host is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// Between attempts to bring about what does not work yet, and between looks at the addresses on the host.
@@ -43,6 +54,8 @@ struct Inner {
     plane: Arc<DataPlane>,
     answers: mpsc::Sender<Command>,
     state: Arc<Mutex<State>>,
+    /// The newest turn of each VIP's life cycle.
+    turns: std::sync::Mutex<BTreeMap<IpAddr, u64>>,
     /// While true, addresses stay: the BGP sessions are to be closed first.
     hold_addresses: watch::Sender<bool>,
 }
@@ -114,7 +127,13 @@ impl Installation {
 impl Host {
     pub fn new(plane: Arc<DataPlane>, answers: mpsc::Sender<Command>) -> Self {
         let (hold_addresses, _) = watch::channel(false);
-        Host(Arc::new(Inner { plane, answers, state: Arc::default(), hold_addresses }))
+        Host(Arc::new(Inner {
+            plane,
+            answers,
+            state: Arc::default(),
+            turns: Default::default(),
+            hold_addresses,
+        }))
     }
 
     /// Opens what `services` need beyond what is open and puts the addresses of `vips` on the host: all that can fail.
@@ -148,8 +167,13 @@ impl Host {
     /// the life cycle. `version` is that of the routes as of this phase.
     pub fn work_on(&self, entered: Entered, speaker: Option<Speaker>, version: u64) {
         let host = self.clone();
+        self.turns().insert(entered.address, entered.turn);
         tokio::spawn(async move {
             let Entered { address, phase, left, deadline, .. } = entered;
+            let is_on_the_way = matches!(phase, Phase::Holding | Phase::Draining | Phase::Withdrawn);
+            if matches!(left, Phase::Holding | Phase::Draining | Phase::Withdrawn) && !is_on_the_way {
+                tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(address));
+            }
             match phase {
                 Phase::Init => {
                     if host.wait_for_address(address).await {
@@ -160,15 +184,24 @@ impl Host {
                     host.open_listeners(address).await;
                     host.answer(entered, Input::ListenersReady, "its listeners accept").await;
                 }
+                Phase::Holding => {
+                    let held = host.hold_door(address, deadline).await;
+                    host.answer(entered, Input::DoorHeld, &held).await;
+                }
                 Phase::Draining => {
                     await_peers(speaker, version, deadline).await;
-                    let ended = host.watch_traffic(address, SHIFTED, deadline).await;
+                    host.open_door(address, deadline).await;
+                    let (is_quiet, ended) = host.watch_traffic(address, SHIFTED, deadline).await;
+                    if !is_quiet && host.is_turn(entered) {
+                        host.hold_door(address, deadline).await; // the withdraw will move them
+                    }
                     host.answer(entered, Input::TrafficShifted, &ended).await;
                 }
                 Phase::Withdrawn => {
                     await_peers(speaker, version, deadline).await;
                     host.answer(entered, Input::WithdrawAcked, "the peers have the withdraw").await;
-                    let ended = host.watch_traffic(address, QUIET, deadline).await;
+                    host.open_door(address, deadline).await;
+                    let (_, ended) = host.watch_traffic(address, QUIET, deadline).await;
                     host.answer(entered, Input::TrafficEnded, &ended).await;
                 }
                 Phase::Quiet => {
@@ -186,7 +219,7 @@ impl Host {
                 {
                     let patience = now() + WITHDRAWN_PATIENCE;
                     await_peers(speaker, version, patience).await;
-                    let ended = host.watch_traffic(address, QUIET, patience).await;
+                    let (_, ended) = host.watch_traffic(address, QUIET, patience).await;
                     host.answer(entered, Input::TrafficEnded, &ended).await;
                 }
                 // Health moves these.
@@ -292,6 +325,45 @@ impl Host {
         }
     }
 
+    /// Lets newcomers wait until no connection is left, or for as long as they can.
+    async fn hold_door(&self, vip: IpAddr, deadline: Instant) -> String {
+        let started = now();
+        let cap = started + HOLD_CAP.min(deadline.saturating_duration_since(started) / 4);
+        tokio::task::block_in_place(|| self.0.plane.hold_newcomers_on(vip));
+        let host = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HOLD_BOUND).await;
+            tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(vip));
+        });
+        let mut poll = tokio::time::interval(HOLD_POLL);
+        let mut last = (self.0.plane.accepted_on(vip), started);
+        loop {
+            let now = poll.tick().await.into_std();
+            let (accepted, open) = (self.0.plane.accepted_on(vip), self.0.plane.active_on(vip));
+            if accepted != last.0 || open > 0 {
+                last = (accepted, now);
+            }
+            if now >= last.1 + HOLD_QUIET || now >= cap {
+                return format!("newcomers wait, {open} connections open");
+            }
+        }
+    }
+
+    /// Newcomers are let in again, once the routers have had the time to move: who still comes here has no other way.
+    async fn open_door(&self, vip: IpAddr, deadline: Instant) {
+        tokio::time::sleep(ROUTER_GRACE.min(deadline.saturating_duration_since(now()) / 4)).await;
+        tokio::task::block_in_place(|| self.0.plane.admit_newcomers_on(vip));
+    }
+
+    fn turns(&self) -> MutexGuard<'_, BTreeMap<IpAddr, u64>> {
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the VIP is still in the phase that this is about.
+    fn is_turn(&self, entered: Entered) -> bool {
+        self.turns().get(&entered.address) == Some(&entered.turn)
+    }
+
     async fn open_listeners(&self, vip: IpAddr) {
         let mut retry = tokio::time::interval(RETRY);
         loop {
@@ -313,8 +385,8 @@ impl Host {
         }
     }
 
-    /// Waits until no new connection has arrived for so long, and says in words what it saw.
-    async fn watch_traffic(&self, vip: IpAddr, quiet: Duration, deadline: Instant) -> String {
+    /// Waits until no new connection has arrived for so long: whether that came to be, and in words what it saw.
+    async fn watch_traffic(&self, vip: IpAddr, quiet: Duration, deadline: Instant) -> (bool, String) {
         let mut poll = tokio::time::interval(POLL);
         let started = now();
         // Half of the time, at least, is for the connections that are there.
@@ -328,10 +400,13 @@ impl Host {
             }
             let open = self.0.plane.active_on(vip);
             if now >= last.1 + quiet {
-                return format!("no new connection for {quiet:?}, {open} still open");
+                return (true, format!("no new connection for {quiet:?}, {open} still open"));
             }
             if now >= cap {
-                return format!("new connections still arrive after {:.1?}, {open} open", now - started);
+                return (
+                    false,
+                    format!("new connections still arrive after {:.1?}, {open} open", now - started),
+                );
             }
         }
     }

@@ -5,9 +5,9 @@
 //! ```text
 //!  Init → AddressUp → Listening ⇄ Announced ⇄ Degraded ⇄ LastResort     health moves it between these four, any to any
 //!                         │           └──────────┴───────────┘
-//!                         │                      │ Drain          ┌ Undrain: as it was before
-//!                         │ Drain, as from    Draining ───────────┘
-//!                         │ the two before       │ no new connection arrives, or health withdraws it
+//!                         │ Drain, as from       │ Drain          ┌ Undrain: as it was before
+//!                         │ the two before   Holding → Draining ──┘
+//!                         │                      │ no new connection arrives, or health withdraws it
 //!                         └─────────────────▶ Withdrawn → Quiet → Closed → AddressDown
 //!                                                └──────────┴─ Undrain: from Init
 //! ```
@@ -18,9 +18,10 @@
 //! - While a service is not checked yet (`Pending`), nothing is raised; what is announced stays, or gets worse if
 //!   another service is known to be short.
 //! - A stale health (`Stale`) withdraws under every policy: a checker that hangs proves nothing.
-//! - A drain first makes the route the worst there is (`GRACEFUL_SHUTDOWN`, RFC 8326), so that the routers move the
-//!   traffic while they still have a way, and withdraws it when no new connection arrives. The waits are the driver's, and
-//!   so are their caps.
+//! - A drain first holds the door: newcomers wait a moment, and short connections end, because a router that moves a flow
+//!   to another host cuts it. Then it makes the route the worst there is (`GRACEFUL_SHUTDOWN`, RFC 8326), so that the
+//!   routers move the traffic while they still have a way, and withdraws it when no new connection arrives. The waits are
+//!   the driver's, and so are their caps.
 //! - A VIP that comes and goes must stay fit for longer each time: see `governor`.
 //! - An address that vanishes while it is needed withdraws the route and starts again from `Init`.
 #![deny(clippy::disallowed_methods)]
@@ -44,6 +45,9 @@ pub enum Phase {
     Announced,
     Degraded,
     LastResort,
+    /// About to be drained, announced as before: let newcomers wait until the connections that are short have ended, then
+    /// say [`Input::DoorHeld`].
+    Holding,
     /// Announced as the worst way there is: wait until the peers have that and no new connection arrives
     /// ([`Input::TrafficShifted`]).
     Draining,
@@ -58,6 +62,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Draining, and can still come back without going all the way.
+    pub fn is_leaving(self) -> bool {
+        matches!(self, Phase::Holding | Phase::Draining | Phase::Withdrawn | Phase::Quiet)
+    }
+
     /// A word for logs, labels and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +76,7 @@ impl Phase {
             Phase::Announced => "announced",
             Phase::Degraded => "degraded",
             Phase::LastResort => "last_resort",
+            Phase::Holding => "holding",
             Phase::Draining => "draining",
             Phase::Withdrawn => "withdrawn",
             Phase::Quiet => "quiet",
@@ -115,6 +125,8 @@ pub enum Input {
     Drain,
     /// It is wanted again: unless its address is about to go, it comes up from the start.
     Undrain,
+    /// Newcomers wait and short connections have ended, or it was waited for long enough.
+    DoorHeld,
     /// The peers have the drained route and no new connection arrives, or it was waited for long enough.
     TrafficShifted,
     /// Every established peer's TCP has acknowledged the withdrawal, or it was waited for long enough.
@@ -136,6 +148,8 @@ enum State {
     AddressUp,
     Serving(Serving),
     /// As it would be without the drain.
+    Holding(Serving),
+    /// The same.
     Draining(Serving),
     Withdrawn {
         acked: bool,
@@ -202,6 +216,7 @@ impl LifeCycle {
             State::Serving(Serving { desire: Desire::LastResort, .. }) => Phase::LastResort,
             State::Serving(Serving { desire: Desire::Degraded, .. }) => Phase::Degraded,
             State::Serving(Serving { desire: Desire::Normal, .. }) => Phase::Announced,
+            State::Holding(_) => Phase::Holding,
             State::Draining(_) => Phase::Draining,
             State::Withdrawn { .. } => Phase::Withdrawn,
             State::Quiet => Phase::Quiet,
@@ -213,7 +228,7 @@ impl LifeCycle {
     /// What the route is to be.
     pub fn desire(&self) -> Desire {
         match self.state {
-            State::Serving(Serving { desire, .. }) => desire,
+            State::Serving(Serving { desire, .. }) | State::Holding(Serving { desire, .. }) => desire,
             State::Draining(_) => Desire::Draining,
             State::Init
             | State::AddressUp
@@ -279,7 +294,7 @@ impl LifeCycle {
                 }
                 serving.move_to(fit, self.delay, now);
             }
-            State::Draining(serving) => {
+            State::Holding(serving) | State::Draining(serving) => {
                 let fit = fit_for(&self.health, &self.policy, serving.desire);
                 serving.move_to(fit, self.delay, now);
                 if serving.desire == Desire::Withdrawn {
@@ -317,13 +332,14 @@ fn next(state: State, input: &Input) -> State {
         (State::AddressUp, Input::ListenersReady) => State::Serving(Serving::UNANNOUNCED),
         (State::AddressUp | State::Serving(_), Input::AddressGone) => State::Init,
         // Whoever was sent here finds nothing any more: the way out need not be soft.
-        (State::Draining(_), Input::AddressGone) => State::Withdrawn { acked: false },
+        (State::Holding(_) | State::Draining(_), Input::AddressGone) => State::Withdrawn { acked: false },
         (State::Serving(serving), Input::Drain) if serving.desire > Desire::Withdrawn => {
-            State::Draining(serving)
+            State::Holding(serving)
         }
+        (State::Holding(serving), Input::DoorHeld) => State::Draining(serving),
         (State::Init | State::AddressUp | State::Serving(_), Input::Drain)
         | (State::Draining(_), Input::TrafficShifted) => State::Withdrawn { acked: false },
-        (State::Draining(serving), Input::Undrain) => State::Serving(serving),
+        (State::Holding(serving) | State::Draining(serving), Input::Undrain) => State::Serving(serving),
         (State::Withdrawn { .. }, Input::WithdrawAcked) => State::Withdrawn { acked: true },
         // Before that, whoever still has the route may yet send something.
         (State::Withdrawn { acked: true }, Input::TrafficEnded) => State::Quiet,
@@ -338,6 +354,7 @@ fn next(state: State, input: &Input) -> State {
             | Input::Health(_)
             | Input::Drain
             | Input::Undrain
+            | Input::DoorHeld
             | Input::TrafficShifted
             | Input::WithdrawAcked
             | Input::TrafficEnded

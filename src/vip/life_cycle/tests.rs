@@ -246,6 +246,8 @@ fn a_new_policy_takes_effect_at_once() {
 fn a_drain_goes_through_every_phase_in_order() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
     host.give([Input::Drain]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Holding, Desire::Normal), "the route waits");
+    host.give([Input::DoorHeld]);
     assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Draining, Desire::Draining));
     for (input, expected) in [
         (Input::TrafficShifted, Phase::Withdrawn),
@@ -262,7 +264,7 @@ fn a_drain_goes_through_every_phase_in_order() {
 #[test]
 fn traffic_cannot_end_before_the_peers_have_the_withdrawal() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
-    host.give([Input::Drain, Input::TrafficShifted, Input::TrafficEnded]);
+    host.give([Input::Drain, Input::DoorHeld, Input::TrafficShifted, Input::TrafficEnded]);
     assert_eq!(host.vip.phase(), Phase::Withdrawn);
 }
 
@@ -285,7 +287,7 @@ fn a_vip_wanted_again_before_its_withdrawal_is_announced_as_it_was() {
 #[test]
 fn health_that_withdraws_does_so_while_draining_too() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
-    host.give([Input::Drain]);
+    host.give([Input::Drain, Input::DoorHeld]);
     host.health(short());
     assert_eq!(host.vip.desire(), Desire::Draining, "it is the worst route there is already");
     host.health(all_down());
@@ -338,6 +340,7 @@ fn a_vip_wanted_again_comes_up_from_the_start_and_late_answers_do_not_take_it_do
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
     host.give([
         Input::Drain,
+        Input::DoorHeld,
         Input::TrafficShifted,
         Input::WithdrawAcked,
         Input::TrafficEnded,
@@ -375,6 +378,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::ListenersReady),
         1 => Just(Input::Drain),
         1 => Just(Input::Undrain),
+        1 => Just(Input::DoorHeld),
         1 => Just(Input::TrafficShifted),
         1 => Just(Input::WithdrawAcked),
         1 => Just(Input::TrafficEnded),
@@ -396,10 +400,11 @@ fn may_follow(from: Phase, to: Phase) -> bool {
     let serving = |phase| matches!(phase, Listening | Announced | Degraded | LastResort);
     match (from, to) {
         (Init, AddressUp) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
-        (AddressUp, Listening) | (Announced | Degraded | LastResort, Draining) => true,
+        (AddressUp, Listening) | (Announced | Degraded | LastResort, Holding) => true,
+        (Holding, Draining) => true,
         (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet | AddressDown) || serving(from),
-        (from, Withdrawn) => matches!(from, Init | AddressUp | Listening | Draining),
-        (Draining, to) => serving(to),
+        (from, Withdrawn) => matches!(from, Init | AddressUp | Listening | Holding | Draining),
+        (Holding | Draining, to) => serving(to),
         (from, to) => serving(from) && serving(to),
     }
 }
@@ -409,6 +414,8 @@ struct Outside {
     address: bool,
     listeners: bool,
     draining: bool,
+    /// The door is held, and the route as before.
+    holding: bool,
     is_withdrawn: bool,
     /// Since when address, listeners and full health have been there together.
     whole_since: Option<Instant>,
@@ -420,14 +427,19 @@ impl Outside {
         match input {
             Input::AddressReady if phase == Phase::Init => self.address = true,
             Input::ListenersReady if phase == Phase::AddressUp => self.listeners = true,
-            Input::AddressGone if phase == Phase::Draining => self.is_withdrawn = true,
+            Input::AddressGone if matches!(phase, Phase::Holding | Phase::Draining) => {
+                self.is_withdrawn = true
+            }
             Input::TrafficShifted if phase == Phase::Draining => self.is_withdrawn = true,
             Input::AddressGone => (self.address, self.listeners) = (false, false),
             Input::Drain if matches!(phase, Phase::Init | Phase::AddressUp | Phase::Listening) => {
                 (self.draining, self.is_withdrawn) = (true, true);
             }
-            Input::Drain => self.draining = true,
-            Input::Undrain if phase == Phase::Draining => self.draining = false,
+            Input::Drain if !self.draining => (self.draining, self.holding) = (true, true),
+            Input::Undrain if matches!(phase, Phase::Holding | Phase::Draining) => {
+                (self.draining, self.holding) = (false, false);
+            }
+            Input::DoorHeld => self.holding = false,
             Input::Undrain if matches!(phase, Phase::Withdrawn | Phase::Quiet | Phase::AddressDown) => {
                 (self.draining, self.is_withdrawn) = (false, false);
                 (self.address, self.listeners) = (false, false);
@@ -441,7 +453,7 @@ impl Outside {
 
     fn check(&self, before: Desire, after: &LifeCycle, now: Instant) -> Result<(), TestCaseError> {
         let desire = after.desire();
-        prop_assert!(!self.draining || desire <= Desire::Draining);
+        prop_assert!(!self.draining || self.holding || desire <= Desire::Draining);
         if desire != Desire::Withdrawn {
             prop_assert!(self.address && self.listeners && !self.is_withdrawn);
             prop_assert_ne!(&self.health, &stale());
@@ -468,7 +480,7 @@ proptest! {
     ) {
         let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
         let mut outside = Outside {
-            address: false, listeners: false, draining: false, is_withdrawn: false, whole_since: None, health: pending(),
+            address: false, listeners: false, draining: false, holding: false, is_withdrawn: false, whole_since: None, health: pending(),
         };
         for (input, wait_ms) in steps {
             let (phase, desire) = (host.vip.phase(), host.vip.desire());
