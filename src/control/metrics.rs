@@ -122,6 +122,11 @@ fn one_service(page: &mut Page, service: &ServiceView) {
         service.connections_total,
     );
     page.counter("service_retries_total", "Connects to a further backend.", &own, service.retries);
+    let full = service.tls_handshakes.saturating_sub(service.tls_resumed);
+    for (kind, count) in [("full", full), ("resumed", service.tls_resumed)] {
+        let labels = [("service", name), ("kind", kind)];
+        page.counter("service_tls_handshakes_total", "TLS handshakes with clients, completed.", &labels, count);
+    }
     for (direction, bytes) in [("in", service.bytes_in), ("out", service.bytes_out)] {
         let labels = [("service", name), ("direction", direction)];
         page.counter("service_bytes_total", "Bytes relayed: in from clients, out to them.", &labels, bytes);

@@ -72,6 +72,8 @@ pub struct ServiceView {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub retries: u64,
+    pub tls_handshakes: u64,
+    pub tls_resumed: u64,
     /// Ended connections by reason.
     pub closes: BTreeMap<&'static str, u64>,
     pub backends: Vec<BackendView>,
@@ -277,6 +279,8 @@ fn service_view(service: &Service, steer: &SteerView, plane: &PlaneStats) -> Ser
         bytes_in: sum(|s| s.bytes_in),
         bytes_out: sum(|s| s.bytes_out),
         retries: sum(|s| s.retries),
+        tls_handshakes: sum(|s| s.tls_handshakes),
+        tls_resumed: sum(|s| s.tls_resumed),
         closes: stats
             .into_iter()
             .flat_map(|s| s.closes.iter())
