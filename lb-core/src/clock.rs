@@ -1,7 +1,7 @@
 //! The event loop's clock: read once per turn, then handed around as a value.
 #![allow(clippy::disallowed_methods, reason = "the one place where the data plane reads the time")]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Counts from the start of the plane, the same for all its workers.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,12 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn start() -> Self {
         Clock { start: Instant::now() }
+    }
+
+    /// The time of day at which it is `elapsed` since the start.
+    pub(crate) fn time_of(&self, elapsed: Duration) -> SystemTime {
+        let ago = self.elapsed().saturating_sub(elapsed);
+        SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

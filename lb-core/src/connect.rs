@@ -36,7 +36,7 @@ pub(crate) struct Attempt {
     pub(crate) deadline: Tick,
     pub(crate) phase: Phase,
     /// Candidates that failed; none is tried twice.
-    tried: Vec<Arc<Backend>>,
+    pub(crate) tried: Vec<Arc<Backend>>,
     /// What the connection ends with if there is no further candidate.
     last: CloseReason,
     /// The host had no descriptor or memory for it.

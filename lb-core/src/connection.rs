@@ -12,13 +12,16 @@
 //! first: a service that asks nothing of its clients begins with `Connecting`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::CloseReason;
 use crate::address::AddressGuard;
+use crate::clock::Clock;
 use crate::connect::{Attempt, Link};
 use crate::opening::Opening;
 use crate::poll::Watch;
+use crate::record::{AccessRecord, Concurrent, Journey, Reached};
 use crate::relay::copy::Plain;
 use crate::relay::{Delivered, End, Relay, Side};
 use crate::service::{ServiceGuard, Settings};
@@ -64,6 +67,7 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// What the client's socket is watched for; `None` at first, see [`Connection::look_again`].
     pub(crate) client_watch: Option<Watch>,
+    pub(crate) journey: Journey,
 }
 
 impl Connection {
@@ -91,8 +95,12 @@ impl Connection {
     }
 
     /// The backend took the connection.
-    pub(crate) fn begin_to_relay(&mut self, now: Tick) {
-        self.client_end.touched = now;
+    pub(crate) fn begin_to_relay(&mut self, now: Duration) {
+        self.client_end.touched = Tick::at(now);
+        self.journey.connected = Some(now);
+        if let Stage::Connecting(attempt) = &mut self.stage {
+            self.journey.tried = std::mem::take(&mut attempt.tried);
+        }
         let early = std::mem::take(&mut self.received);
         self.stage = Stage::Relaying(match self.secured.take() {
             Some(mut secured) => {
@@ -127,6 +135,56 @@ impl Connection {
         if let Some(link) = &self.link {
             link.backend.counters().bytes_in.add(up);
             link.backend.counters().bytes_out.add(down);
+        }
+    }
+
+    /// How far it has come.
+    fn reached(&self) -> Reached {
+        match &self.stage {
+            Stage::Opening(_) => Reached::Opening,
+            Stage::Connecting(_) => Reached::Connecting,
+            Stage::Relaying(_) if self.link.as_ref().is_some_and(|link| link.end.eof) => Reached::Last,
+            Stage::Relaying(_) => Reached::Relaying,
+        }
+    }
+
+    /// What there is to say about it if it ends `now`.
+    pub(crate) fn record(
+        &self,
+        reason: CloseReason,
+        clock: &Clock,
+        now: Duration,
+        open: u64,
+    ) -> AccessRecord {
+        let (failed, delivered) = match &self.stage {
+            Stage::Opening(_) => (&self.journey.tried, Delivered::default()),
+            Stage::Connecting(attempt) => (&attempt.tried, Delivered::default()),
+            Stage::Relaying(relay) => (&self.journey.tried, relay.delivered()),
+        };
+        let last = self.link.as_ref().map(|link| link.backend.backend());
+        // The last candidate may be among those that failed.
+        let tried =
+            failed.iter().chain(last.filter(|last| failed.last().is_none_or(|f| !Arc::ptr_eq(f, last))));
+        let connected = self.journey.connected.and(last);
+        AccessRecord {
+            accepted_at: clock.time_of(self.journey.accepted),
+            service: self.service.entry().name.clone(),
+            listener: self.journey.listener,
+            client: self.client.address,
+            backend: connected.map(|backend| backend.id().backend.clone()),
+            tried: tried.map(|backend| backend.id().backend.clone()).collect(),
+            bytes_in: delivered.up,
+            bytes_out: delivered.down,
+            queue: self.journey.queue(),
+            connect: self.journey.connect(),
+            total: now.saturating_sub(self.journey.accepted),
+            reason,
+            reached: self.reached(),
+            concurrent: Concurrent {
+                total: open,
+                service: self.service.entry().state.counters.sum(|c| &c.active),
+                backend: connected.map_or(0, |backend| backend.counters.sum(|c| &c.active)),
+            },
         }
     }
 

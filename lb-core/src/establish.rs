@@ -18,6 +18,7 @@ use crate::connect::{Attempt, Failure, Here, Phase};
 use crate::connection::{Client, Connection, Stage};
 use crate::poll::{Token, Watch};
 use crate::proxy_protocol;
+use crate::record::Journey;
 use crate::relay::{End, Side};
 use crate::service::{ServiceEntry, ServiceGuard};
 use crate::slab::Key;
@@ -47,6 +48,7 @@ impl Worker {
             stage: Stage::Connecting(Attempt::new(self.now)),
             queued: false,
             client_watch: None,
+            journey: Journey::new(client.local, self.now),
         });
         self.begin_opening(key);
     }
@@ -56,6 +58,7 @@ impl Worker {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.stage = Stage::Connecting(Attempt::new(now));
+        connection.journey.opened = now;
         self.connect_next(key);
     }
 
@@ -68,6 +71,7 @@ impl Worker {
         match attempt.next(&connection.service, &connection.client, here) {
             Ok(link) => {
                 connection.link = Some(link);
+                connection.journey.placed.get_or_insert(here.now);
                 self.wheel.set(key.index, connection.look_again(tick));
                 self.watch_backend(key);
             }
@@ -136,9 +140,9 @@ impl Worker {
 
     /// The backend took the connection.
     fn relay(&mut self, key: Key) {
-        let tick = self.tick();
+        let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.begin_to_relay(tick);
+        connection.begin_to_relay(now);
         self.drive(key);
     }
 

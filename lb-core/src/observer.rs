@@ -1,4 +1,4 @@
-//! What the data plane tells others as it happens: the seam for passive health checks.
+//! What the data plane tells others as it happens: the seam for passive health checks and the access log.
 
 use std::fmt;
 use std::io;
@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use config::{BackendAddr, BackendId};
 
-use crate::TlsFailure;
+use crate::{AccessRecord, TlsFailure};
 
 /// Called on the data plane's own threads, so an implementation must not block and must not call back into the plane.
 pub trait Observer: Send + Sync + 'static {
     /// A client's connection could not be handed to this backend. Failures that are this host's own (no descriptor,
     /// no source port) are not reported.
     fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure);
+
+    /// A connection has ended. Only while [`crate::DataPlane::set_recording`] asks for it.
+    fn connection_ended(&self, _record: AccessRecord) {}
 }
 
 /// Nobody listens.

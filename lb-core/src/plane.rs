@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +41,13 @@ pub struct PlaneOptions {
 pub enum Eligible {
     Yes,
     No,
+}
+
+/// Whether an [`crate::AccessRecord`] is made of every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    On,
+    Off,
 }
 
 /// The data plane could not be started.
@@ -153,6 +160,7 @@ impl DataPlane {
             counters: PerWorker::new(count),
             open: AtomicU64::new(0),
             limit: u64::from(options.max_connections.max(1)),
+            recording: AtomicBool::new(false),
         });
         let mut plane = DataPlane { shared, workers: Vec::with_capacity(count), control: Mutex::default() };
         for worker in 0..count {
@@ -269,6 +277,11 @@ impl DataPlane {
         for entry in touched.into_iter().filter_map(|name| snapshot.service(name)) {
             entry.recompile();
         }
+    }
+
+    /// Whether the observer is told of every connection that ends, from now on. At first it is not.
+    pub fn set_recording(&self, recording: Recording) {
+        self.shared.recording.store(recording == Recording::On, Relaxed);
     }
 
     /// Everything that is counted.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     /// Client connections now.
     pub(crate) open: AtomicU64,
     pub(crate) limit: u64,
+    /// Whether the observer is told of connections that end.
+    pub(crate) recording: AtomicBool,
 }
 
 impl Shared {
@@ -253,8 +255,13 @@ impl Worker {
     pub(crate) fn close(&mut self, key: Key, reason: CloseReason) {
         let Some(connection) = self.connections.remove(key) else { return };
         self.wheel.cancel(key.index);
-        self.shared.open.fetch_sub(1, Relaxed);
+        let open = self.shared.open.fetch_sub(1, Relaxed);
+        let Shared { observer, clock, recording, .. } = &*self.shared;
+        let record = recording.load(Relaxed).then(|| connection.record(reason, clock, self.now, open));
         connection.close(reason);
+        if let Some(record) = record {
+            observer.connection_ended(record);
+        }
     }
 
     /// Carries out what was ordered. Each `done` is dropped at the end of that, by what it was handed to or here.
