@@ -91,23 +91,23 @@ pub enum AgentError {
     UnknownWord(String),
 }
 
-/// Reads one reply; what comes after the end of its first line is not looked at.
-pub fn parse(bytes: &[u8]) -> Result<Reply, AgentError> {
-    let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
-    let words = line.split(|&b| b == b'#').next().unwrap_or_default();
-    let mut reply = Reply::default();
-    let mut is_empty = true;
-    for word in words.split(|b| matches!(b, b' ' | b'\t' | b',')).filter(|word| !word.is_empty()) {
-        is_empty = false;
-        let known = std::str::from_utf8(word).is_ok_and(|word| reply.add(word));
-        if !known {
-            return Err(AgentError::UnknownWord(quotable(word)));
-        }
-    }
-    if is_empty { Err(AgentError::Empty) } else { Ok(reply) }
-}
-
 impl Reply {
+    /// Reads one reply; what comes after the end of its first line is not looked at.
+    pub fn parse(bytes: &[u8]) -> Result<Self, AgentError> {
+        let line = bytes.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+        let words = line.split(|&b| b == b'#').next().unwrap_or_default();
+        let mut reply = Reply::default();
+        let mut is_empty = true;
+        for word in words.split(|b| matches!(b, b' ' | b'\t' | b',')).filter(|word| !word.is_empty()) {
+            is_empty = false;
+            let known = std::str::from_utf8(word).is_ok_and(|word| reply.add(word));
+            if !known {
+                return Err(AgentError::UnknownWord(quotable(word)));
+            }
+        }
+        if is_empty { Err(AgentError::Empty) } else { Ok(reply) }
+    }
+
     /// Takes in one word; whether it is one.
     fn add(&mut self, word: &str) -> bool {
         let word = word.to_ascii_lowercase();
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn says(text: &str) -> Reply {
-        parse(text.as_bytes()).unwrap()
+        Reply::parse(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -210,11 +210,11 @@ mod tests {
     #[test]
     fn anything_else_is_refused_and_named() {
         for text in ["ok", "75", "-1%", "+5%", "%", "maxconn:", "maxconn:-1", "4294967296%", "up down2"] {
-            assert!(matches!(parse(text.as_bytes()), Err(AgentError::UnknownWord(_))), "{text:?}");
+            assert!(matches!(Reply::parse(text.as_bytes()), Err(AgentError::UnknownWord(_))), "{text:?}");
         }
-        assert_eq!(parse(b"up \x1b[2J").unwrap_err().to_string(), r#"unknown word "\\x1b[2J""#);
+        assert_eq!(Reply::parse(b"up \x1b[2J").unwrap_err().to_string(), r#"unknown word "\\x1b[2J""#);
         for nothing in [&b""[..], b"\nup\n", b" \t,", b"# only a remark"] {
-            assert_eq!(parse(nothing), Err(AgentError::Empty), "{nothing:?}");
+            assert_eq!(Reply::parse(nothing), Err(AgentError::Empty), "{nothing:?}");
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
-            if let Err(e) = parse(&bytes) {
+            if let Err(e) = Reply::parse(&bytes) {
                 prop_assert!(e.to_string().len() < 500);
                 prop_assert!(!e.to_string().contains(char::is_control));
             }

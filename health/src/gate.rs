@@ -1,5 +1,8 @@
 //! The gate of a VIP: from the health of its services to what it may claim. Pure, without memory; the life cycle of the
 //! VIP decides what is then announced, and when.
+//!
+//! A service is short in the instant in which it has fewer than `min_healthy` backends. The other half of the hysteresis
+//! is the life cycle's: what was short counts as whole only after it stayed so for `announce_delay`.
 #![deny(clippy::disallowed_methods)]
 
 use std::fmt;

@@ -20,7 +20,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-pub use agent::{Agent, AgentAdmin, Condition, Reply};
+pub use agent::{Agent, AgentAdmin, AgentError, Condition, Reply};
 pub use book::{Book, Entry, Transition};
 pub use gate::{Results, ServiceHealth, VipHealth, evaluate};
 pub use monitor::Monitor;

@@ -299,7 +299,7 @@ fn agent(backend: &str) -> Target {
 
 impl Desk {
     fn says(&mut self, backend: &str, line: &str) -> Option<Transition> {
-        let reply = crate::agent::parse(line.as_bytes()).unwrap();
+        let reply = crate::agent::Reply::parse(line.as_bytes()).unwrap();
         let status = match reply.condition {
             Some(Condition::Down | Condition::Failed | Condition::Stopped) => CheckStatus::AnswerWrong,
             Some(Condition::Up) | None => CheckStatus::AnswerGood,

@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
 use config::Weight;
+use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::{Epoch, Outcome, Report, Target, Verdict};
+use crate::outcome::{CheckStatus, Epoch, Outcome, Report, Target, Verdict};
 use crate::testing::{name, start, tcp_status};
 
 /// A service in numbers: healthy of `total`, needing `min_healthy`.
@@ -199,4 +200,98 @@ fn a_stale_backend_is_not_healthy_and_a_service_of_stale_backends_is_stale() {
     assert_eq!(desk.tally(&service), (1, 2, Results::Fresh));
     desk.wait(6);
     assert_eq!(desk.tally(&service), (0, 2, Results::Stale));
+}
+
+impl Desk {
+    fn verdict(&self, service: &Service) -> VipHealth {
+        let tally = ServiceHealth::tally(service, &self.book, |b| !b.disabled && b.weight.as_u16() > 0);
+        evaluate(&[tally])
+    }
+
+    fn of_healthy(service: &Service) -> Self {
+        let mut desk = Desk::of(service);
+        for backend in &service.backends {
+            desk.report(backend.name.as_str(), Verdict::Passed);
+        }
+        desk
+    }
+
+    /// The next thing that is noticed about a backend that is not there: a failed check or a failed connection.
+    fn notice_absence(&mut self, service: &Service, backend: &Backend, by_traffic: bool) {
+        if by_traffic {
+            self.book.connect_failed(&service.backend_id(backend), "connect: refused", self.now);
+        } else {
+            self.report(backend.name.as_str(), Verdict::Failed);
+        }
+    }
+
+    fn is_up(&self, service: &Service, backend: &Backend) -> bool {
+        self.book.get(&service.backend_id(backend)).unwrap().health().is_up()
+    }
+}
+
+fn many(backends: usize, min_healthy: u32) -> Service {
+    let names: Vec<_> = (0..backends).map(|n| format!("b{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    Service { min_healthy, ..crate::testing::service(&names) }
+}
+
+proptest! {
+    /// With one backend to spare, and the next restarted once the one before is up again.
+    #[test]
+    fn backends_restarted_one_by_one_never_move_the_vip(
+        to_spare in 1usize..3,
+        min_healthy in 1u32..4,
+        restarts in proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0usize..8), 1..20),
+    ) {
+        let service = many(min_healthy as usize + to_spare, min_healthy);
+        let mut desk = Desk::of_healthy(&service);
+        for (which, by_traffic, noticed) in restarts {
+            let restarted = which.get(&service.backends);
+            for _ in 0..noticed {
+                desk.notice_absence(&service, restarted, by_traffic);
+                prop_assert_eq!(desk.verdict(&service), VipHealth::Healthy);
+            }
+            while !desk.is_up(&service, restarted) {
+                desk.report(restarted.name.as_str(), Verdict::Passed);
+                prop_assert_eq!(desk.verdict(&service), VipHealth::Healthy);
+            }
+        }
+    }
+
+    /// What goes below the mark is short in that very instant, whatever noticed it.
+    #[test]
+    fn the_way_down_is_not_delayed(
+        backends in 1usize..6,
+        min_healthy in 1u32..4,
+        by_traffic in any::<bool>(),
+    ) {
+        let service = many(backends, min_healthy.min(backends as u32));
+        let mut desk = Desk::of_healthy(&service);
+        for (backend, left) in service.backends.iter().zip((0..backends as u32).rev()) {
+            while desk.is_up(&service, backend) {
+                desk.notice_absence(&service, backend, by_traffic);
+            }
+            let names = vec![service.name.clone()];
+            let expected = match left {
+                0 => VipHealth::AllDown { services: names },
+                left if left < service.min_healthy => VipHealth::Short { services: names },
+                _ => VipHealth::Healthy,
+            };
+            prop_assert_eq!(desk.verdict(&service), expected);
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_its_agent_drains_counts_no_more_than_one_that_an_operator_does() {
+    let mut service = service(&["a", "b", "c"]);
+    service.check.kind = config::CheckKind::Agent { send: Vec::new() };
+    let mut desk = Desk::of_healthy(&service);
+    let (target, epoch) = desk.running[0].clone();
+    let reply = crate::agent::Reply::parse(b"up drain").unwrap();
+    let good = Outcome::new(CheckStatus::AnswerGood, "agent", Duration::ZERO);
+    let outcome = Outcome { agent: Some(reply), ..good };
+    desk.book.record(&Report { id: target.id, epoch, outcome, at: desk.now });
+    assert_eq!(desk.tally(&service), (2, 2, Results::Fresh));
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(mut stream: impl Io, send: &[u8]) -> Ending {
             Err(error) => return Ending::broken(&error),
         }
     }
-    match agent::parse(&line) {
+    match Reply::parse(&line) {
         Ok(reply) => said(reply, &line),
         Err(error) => {
             Ending::new(CheckStatus::AnswerInvalid, format!("\"{}\", {error},", agent::quotable(&line)))
