@@ -88,6 +88,7 @@ impl Default for Options {
                 passive: false,
                 four_octet_as: true,
                 extended_next_hop: false,
+                bfd: None,
                 announces: false,
             },
             far: false,

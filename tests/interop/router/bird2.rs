@@ -57,8 +57,16 @@ fn configuration(sessions: &[Session], manner: &Manner) -> String {
          protocol static {{ ipv4; route {ROUTE4} blackhole; }}\n\
          protocol static {{ ipv6; route {ROUTE6} blackhole; }}\n",
     );
+    if let Some(interval) = manner.bfd {
+        let _ = writeln!(
+            text,
+            "protocol bfd {{ interface \"*\" {{ min rx interval {interval} ms; min tx interval {interval} ms; \
+             multiplier 3; }}; }}"
+        );
+    }
     for session in sessions {
         let _ = write!(text, "protocol bgp {} {{ {}", protocol(session.peer), options(session, manner));
+        text += if manner.bfd.is_some() { "bfd on; " } else { "" };
         let export = if manner.announces { "where source = RTS_STATIC" } else { "none" };
         for family in session.families() {
             let extended =

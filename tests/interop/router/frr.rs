@@ -22,6 +22,7 @@ pub const DIRECTORY: &str = "/usr/lib/frr";
 pub struct Frr {
     // bgpd goes first: it takes its routes back from zebra.
     bgpd: Process,
+    bfdd: Option<Process>,
     _zebra: Process,
     local_as: u32,
     dir: TempDir,
@@ -32,15 +33,17 @@ impl Frr {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // Nexthop groups lose a hop in the kernel after a carrier flap.
         let zebra = "no zebra nexthop kernel enable\n".to_owned();
-        for (name, text) in [("zebra", zebra), ("bgpd", configuration(sessions, manner))] {
+        let bfdd = bfd_configuration(manner);
+        for (name, text) in [("zebra", zebra), ("bfdd", bfdd), ("bgpd", configuration(sessions, manner))] {
             std::fs::write(dir.path().join(format!("{name}.conf")), text).expect("the configuration file");
         }
         let chown = Command::new("chown").args(["-R", "frr:frr"]).arg(dir.path()).status();
         assert!(chown.is_ok_and(|status| status.success()), "the directory belongs to frr");
         let zebra = daemon(namespace, "zebra", dir.path());
         eventually("zebra listens", SOON, || dir.path().join("zserv.api").exists());
+        let bfdd = manner.bfd.map(|_| daemon(namespace, "bfdd", dir.path()));
         let bgpd = daemon(namespace, "bgpd", dir.path());
-        Frr { bgpd, _zebra: zebra, local_as: manner.local_as, dir }
+        Frr { bgpd, bfdd, _zebra: zebra, local_as: manner.local_as, dir }
     }
 
     /// The reply to commands, one after the other.
@@ -107,6 +110,17 @@ impl Router for Frr {
     fn speakers(&self) -> Vec<&Process> {
         vec![&self.bgpd]
     }
+
+    fn bfd_speakers(&self) -> Vec<&Process> {
+        self.bfdd.iter().collect()
+    }
+
+    fn was_told_admin_down(&self, peer: IpAddr) -> bool {
+        let peers = self.ask("show bfd peers json").unwrap_or_default();
+        let mut all = peers.as_array().into_iter().flatten();
+        let found = all.find(|found| found["peer"] == peer.to_string());
+        found.is_some_and(|found| found["remote-diagnostic"] == "administratively down")
+    }
 }
 
 fn communities(value: &Value) -> BTreeSet<String> {
@@ -126,6 +140,14 @@ fn daemon(namespace: &Namespace, name: &str, dir: &Path) -> Process {
     let argv = [&program, "--log", "stdout", "--vty_socket", &vty, "-z", &zserv, "-f", &file, "-i", &pid];
     let user = ["-P", "0", "-u", "frr", "-g", "frr"];
     Process::start(name, &[&namespace.prefix()[..], &argv, &user].concat())
+}
+
+fn bfd_configuration(manner: &Manner) -> String {
+    let Some(interval) = manner.bfd else { return String::new() };
+    format!(
+        "bfd\n profile lab\n  detect-multiplier 3\n  receive-interval {interval}\n  \
+         transmit-interval {interval}\n exit\nexit\n"
+    )
 }
 
 fn configuration(sessions: &[Session], manner: &Manner) -> String {
@@ -158,6 +180,7 @@ fn neighbor(session: &Session, manner: &Manner) -> Vec<String> {
     let Manner { remote_as, hops, .. } = manner;
     let mut lines = vec![format!("remote-as {remote_as}"), "timers connect 1".into()];
     lines.extend(session.interface.map(|name| format!("interface {name}")));
+    lines.extend(manner.bfd.map(|_| "bfd profile lab".into()));
     lines.extend(manner.password.map(|password| format!("password {password}")));
     if manner.ttl_security {
         lines.push(format!("ttl-security hops {hops}"));

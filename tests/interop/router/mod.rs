@@ -54,6 +54,8 @@ pub struct Manner {
     pub four_octet_as: bool,
     /// IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
+    /// BFD (RFC 5880) with this interval in milliseconds both ways, missed after three.
+    pub bfd: Option<u32>,
     /// The router announces [`ROUTE4`] and [`ROUTE6`], as far as a session's families go.
     pub announces: bool,
 }
@@ -98,6 +100,16 @@ pub trait Router {
 
     /// The processes that speak BGP.
     fn speakers(&self) -> Vec<&Process>;
+
+    /// The processes that speak BFD.
+    fn bfd_speakers(&self) -> Vec<&Process> {
+        self.speakers()
+    }
+
+    /// Whether the neighbor at this address has said that BFD is administratively down, where the router tells.
+    fn was_told_admin_down(&self, _peer: IpAddr) -> bool {
+        false
+    }
 }
 
 impl Kind {

@@ -1,6 +1,7 @@
 //! The table of scenarios and routers. Each cell is one test, `GROUP::SCENARIO::ROUTER`; a cell without one says why.
 
 mod attributes;
+mod bfd;
 mod life_cycle;
 mod security;
 mod sessions;

@@ -1,10 +1,10 @@
 //! The table as a whole: it has no holes, and it is the one in `docs/bgp-conformance.md`.
 
-use super::{Row, attributes, life_cycle, security, sessions, topologies};
+use super::{Row, attributes, bfd, life_cycle, security, sessions, topologies};
 use crate::router::Kind;
 
 fn table() -> impl Iterator<Item = &'static Row> {
-    [sessions::TABLE, attributes::TABLE, security::TABLE, topologies::TABLE, life_cycle::TABLE]
+    [sessions::TABLE, attributes::TABLE, security::TABLE, topologies::TABLE, life_cycle::TABLE, bfd::TABLE]
         .into_iter()
         .flatten()
 }
