@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
 
@@ -15,7 +14,7 @@ use crate::poll::Token;
 use crate::service::ServiceEntry;
 use crate::slab::Key;
 use crate::socket::{self, Newcomers};
-use crate::worker::Worker;
+use crate::worker::{Shortage, Worker};
 
 /// Clients accepted before others get their turn.
 pub(crate) const BATCH: usize = 16;
@@ -85,6 +84,10 @@ impl Listener {
         }
     }
 
+    pub(crate) fn entry(&self) -> &Arc<ServiceEntry> {
+        &self.entry
+    }
+
     /// What its clients come to.
     pub(crate) fn destination(&self) -> (Arc<ServiceEntry>, Arc<LocalAddress>) {
         (self.entry.clone(), self.local.clone())
@@ -146,29 +149,37 @@ impl Worker {
                 return;
             }
             let Some(listener) = self.listeners.get_mut(key) else { return };
-            if !self.shared.reserve(0) {
-                return self.shut_gate(Gate::full(self.tick()));
+            if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
+                && !Arc::ptr_eq(newest, &listener.entry)
+            {
+                listener.serve(newest.clone());
+            }
+            match self.shared.reserve(&listener.entry, 0) {
+                Ok(()) => {}
+                Err(Shortage::Plane) => return self.shut_gate(Gate::full(self.tick())),
+                Err(Shortage::Service) => return self.pause(key),
             }
             match listener.accept() {
                 Accepted::Client(socket, client) => {
-                    if let Some(newest) = self.shared.snapshot.load().listener(listener.address)
-                        && !Arc::ptr_eq(newest, &listener.entry)
-                    {
-                        listener.serve(newest.clone());
-                    }
                     let (entry, local) = listener.destination();
                     self.admit(socket, client, entry, local);
                     continue;
                 }
                 Accepted::Gone => {}
-                Accepted::Nobody => {
-                    self.shared.open.fetch_sub(1, Relaxed);
-                    return;
+                Accepted::Nobody => return self.shared.release(&listener.entry),
+                Accepted::Failed(error) => {
+                    self.shared.release(&listener.entry);
+                    return self.starve(error);
                 }
-                Accepted::Failed(error) => self.starve(error),
             }
-            self.shared.open.fetch_sub(1, Relaxed);
+            self.shared.release(&listener.entry);
         }
+    }
+
+    /// Lets clients of a service at its limit wait in the kernel's queue.
+    fn pause(&mut self, key: Key) {
+        self.full.push((key, Gate::full(self.tick())));
+        self.apply_gate();
     }
 
     /// Stops accepting for a while, and says so once per episode.
@@ -191,22 +202,27 @@ impl Worker {
 
     /// Opens the gate when it is time.
     pub(crate) fn look_at_gate(&mut self) {
-        if self.gate == Gate::Open {
-            return;
-        }
-        self.gate = self.gate.at(self.tick(), self.capacity());
-        if self.gate == Gate::Open {
+        let tick = self.tick();
+        let before = (self.gate, self.full.len());
+        self.gate = self.gate.at(tick, self.capacity());
+        let listeners = &mut self.listeners;
+        self.full.retain_mut(|(key, gate)| {
+            let Some(listener) = listeners.get_mut(*key) else { return false };
+            *gate = gate.at(tick, listener.entry.capacity());
+            *gate != Gate::Open
+        });
+        if (before.0 != Gate::Open && self.gate == Gate::Open) || self.full.len() < before.1 {
             self.apply_gate();
         }
     }
 
-    /// Watches all listeners or none.
+    /// Watches the listeners that may accept.
     fn apply_gate(&mut self) {
         let tick = self.tick();
         let mut paused = 0;
         for key in self.listeners.keys() {
             let Some(listener) = self.listeners.get_mut(key) else { continue };
-            let wanted = self.gate == Gate::Open;
+            let wanted = self.gate == Gate::Open && !self.full.iter().any(|(full, _)| *full == key);
             if listener.watched != wanted {
                 let changed = match wanted {
                     true => self.poll.add_level(&listener.socket, Token::Listener(key)),

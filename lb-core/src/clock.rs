@@ -24,3 +24,12 @@ impl Clock {
         self.start.elapsed()
     }
 }
+
+/// For the limits on how fast clients may come.
+impl governor::clock::Clock for Clock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.elapsed()
+    }
+}

@@ -37,11 +37,23 @@ pub enum CloseReason {
     TlsHandshakeFailed,
     /// The client did not finish its TLS handshake, or its ClientHello, in time.
     TlsTimeout,
+    /// The client is in one of the `deny` networks, or in none of the `allow` ones.
+    Denied,
+    /// The client has as many connections as `client_limits` allows it.
+    ClientConnections,
+    /// The client comes faster than `client_limits` allows it.
+    ClientRate,
+    /// Every backend was full, and so was the queue, or `timeouts.queue` is 0.
+    QueueFull,
+    /// `timeouts.queue`: no backend had a place for so long.
+    QueueTimeout,
+    /// The backend went down, and `on_down` is `close`.
+    BackendDown,
 }
 
 impl CloseReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 22] = [
         CloseReason::Completed,
         CloseReason::ClientReset,
         CloseReason::ServerReset,
@@ -58,6 +70,12 @@ impl CloseReason {
         CloseReason::ProxyHeader,
         CloseReason::TlsHandshakeFailed,
         CloseReason::TlsTimeout,
+        CloseReason::Denied,
+        CloseReason::ClientConnections,
+        CloseReason::ClientRate,
+        CloseReason::QueueFull,
+        CloseReason::QueueTimeout,
+        CloseReason::BackendDown,
     ];
 
     /// The stable name: metric label and access record.
@@ -79,6 +97,12 @@ impl CloseReason {
             CloseReason::ProxyHeader => "proxy_header",
             CloseReason::TlsHandshakeFailed => "tls_handshake_failed",
             CloseReason::TlsTimeout => "tls_timeout",
+            CloseReason::Denied => "denied",
+            CloseReason::ClientConnections => "client_connections",
+            CloseReason::ClientRate => "client_rate",
+            CloseReason::QueueFull => "queue_full",
+            CloseReason::QueueTimeout => "queue_timeout",
+            CloseReason::BackendDown => "backend_down",
         }
     }
 }

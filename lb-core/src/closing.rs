@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ impl Worker {
             if room == 0 {
                 return true;
             }
-            if !self.shared.reserve(ALLOWANCE) {
+            if self.shared.reserve(listener.entry(), ALLOWANCE).is_err() {
                 closing.next = now.next();
                 return true;
             }
@@ -91,15 +90,17 @@ impl Worker {
                 Accepted::Gone => {}
                 Accepted::Nobody => {
                     room += 1;
+                    self.shared.release(listener.entry());
                     closing.listeners.pop();
+                    continue;
                 }
                 Accepted::Failed(_) => {
-                    self.shared.open.fetch_sub(1, Relaxed);
+                    self.shared.release(listener.entry());
                     closing.next = now.next();
                     return true;
                 }
             }
-            self.shared.open.fetch_sub(1, Relaxed);
+            self.shared.release(listener.entry());
         }
         false
     }

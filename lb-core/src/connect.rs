@@ -10,8 +10,10 @@ use config::BackendAddr;
 use rustix::io::Errno;
 
 use crate::backend::{Backend, BackendGuard};
+use crate::choice::{Ask, Miss};
 use crate::connection::Client;
 use crate::counters::WorkerId;
+use crate::queue::Ticket;
 use crate::relay::End;
 use crate::service::{ServiceGuard, Settings};
 use crate::socket;
@@ -37,6 +39,8 @@ pub(crate) struct Attempt {
     pub(crate) phase: Phase,
     /// Candidates that failed; none is tried twice.
     pub(crate) tried: Vec<Arc<Backend>>,
+    /// While it waits for a place at a backend.
+    pub(crate) ticket: Option<Ticket>,
     /// What the connection ends with if there is no further candidate.
     last: CloseReason,
     /// The host had no descriptor or memory for it.
@@ -76,30 +80,48 @@ impl Attempt {
             deadline: Tick::at(now),
             phase: Phase::Tcp,
             tried: Vec::new(),
+            ticket: None,
             last: CloseReason::NoBackend,
             exhausted: None,
         }
     }
 
-    /// Begins to connect to the next candidate. Refusals that the kernel knows at once go on to the one after.
+    /// It waits for a place, until `deadline`.
+    pub(crate) fn wait(&mut self, ticket: Ticket, deadline: Tick) {
+        self.ticket = Some(ticket);
+        self.deadline = deadline;
+    }
+
+    /// Why it ends at its deadline.
+    pub(crate) fn ends_with(&self) -> CloseReason {
+        if self.ticket.is_some() { CloseReason::QueueTimeout } else { CloseReason::ConnectTimeout }
+    }
+
+    /// Begins to connect to the backend where it has a `place`, or to the next candidate. Refusals that the kernel knows at
+    /// once go on to the one after. `Ok(None)`: every candidate is full.
     pub(crate) fn next(
         &mut self,
         service: &ServiceGuard,
         client: &Client,
+        mut place: Option<BackendGuard>,
         here: Here<'_>,
-    ) -> Result<Link, CloseReason> {
+    ) -> Result<Option<Link>, CloseReason> {
         loop {
-            let backend = service.entry().pick(&self.tried).ok_or(self.last)?;
+            let ask = Ask { client: client.address.ip(), tried: &self.tried, now: here.now };
+            let backend = match place.take().map_or_else(|| service.entry().pick(&ask, here.worker), Ok) {
+                Ok(backend) => backend,
+                Err(Miss::Full) => return Ok(None),
+                Err(Miss::Nobody) => return Err(self.last),
+            };
             if !self.tried.is_empty() {
                 service.counters().retries.increment();
             }
-            let backend = BackendGuard::new(backend, here.worker);
             backend.counters().connects.increment();
             self.started = here.now;
             self.phase = Phase::Tcp;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
             match connect(backend.backend(), service.settings(), client) {
-                Ok(socket) => return Ok(Link { backend, end: End::new(socket, Tick::at(here.now)) }),
+                Ok(socket) => return Ok(Some(Link { backend, end: End::new(socket, Tick::at(here.now)) })),
                 Err(failure) => self.failed(failure, &backend, service, here)?,
             }
         }

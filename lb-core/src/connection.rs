@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::BackendId;
+
 use crate::CloseReason;
 use crate::address::AddressGuard;
 use crate::clock::Clock;
@@ -44,7 +46,7 @@ pub(crate) struct Client {
 pub(crate) enum Stage {
     /// The client has to say something before a backend is chosen.
     Opening(Opening),
-    /// The backend's socket is connecting.
+    /// It waits for a place at a backend, or the backend's socket is connecting.
     Connecting(Attempt),
     /// Both sides are connected.
     Relaying(Relay),
@@ -78,7 +80,7 @@ impl Connection {
             (Stage::Relaying(relay), Some(link)) => {
                 idle_deadline(relay, &self.client_end, &link.end, self.service.settings())
             }
-            (Stage::Connecting(attempt), _) => (attempt.deadline, CloseReason::ConnectTimeout),
+            (Stage::Connecting(attempt), _) => (attempt.deadline, attempt.ends_with()),
             (Stage::Relaying(_), None) => (self.client_end.touched, CloseReason::NoBackend),
         }
     }
@@ -109,6 +111,16 @@ impl Connection {
             }
             None => Relay::Plain(Plain::with_early((!early.is_empty()).then(|| early.into_boxed_slice()))),
         });
+    }
+
+    /// Whether the service takes the client, of which it is known now whom it is from; if not, why.
+    pub(crate) fn admit(&mut self) -> Result<(), CloseReason> {
+        self.service.admit(self.client.address.ip())
+    }
+
+    /// Whether it is connected, or connecting, to this backend.
+    pub(crate) fn is_with(&self, backend: &BackendId) -> bool {
+        self.link.as_ref().is_some_and(|link| link.backend.backend().id() == backend)
     }
 
     /// The socket of this side, once there is one.
@@ -142,6 +154,7 @@ impl Connection {
     fn reached(&self) -> Reached {
         match &self.stage {
             Stage::Opening(_) => Reached::Opening,
+            Stage::Connecting(attempt) if attempt.ticket.is_some() => Reached::Queued,
             Stage::Connecting(_) => Reached::Connecting,
             Stage::Relaying(_) if self.link.as_ref().is_some_and(|link| link.end.eof) => Reached::Last,
             Stage::Relaying(_) => Reached::Relaying,
@@ -183,7 +196,7 @@ impl Connection {
             concurrent: Concurrent {
                 total: open,
                 service: self.service.entry().state.counters.sum(|c| &c.active),
-                backend: connected.map_or(0, |backend| backend.counters.sum(|c| &c.active)),
+                backend: connected.map_or(0, |backend| backend.active()),
             },
         }
     }
@@ -265,8 +278,13 @@ fn how_to_close(
         | CloseReason::Resources
         | CloseReason::Untrusted
         | CloseReason::ProxyHeader
-        | CloseReason::TlsTimeout => side == Side::Client,
-        CloseReason::Killed => true,
+        | CloseReason::TlsTimeout
+        | CloseReason::Denied
+        | CloseReason::ClientConnections
+        | CloseReason::ClientRate
+        | CloseReason::QueueFull
+        | CloseReason::QueueTimeout => side == Side::Client,
+        CloseReason::BackendDown | CloseReason::Killed => true,
     };
     if resets { Close::Reset } else { Close::Plain }
 }
@@ -291,6 +309,8 @@ mod tests {
             server: ticks(200),
             client_fin: ticks(30),
             server_fin: ticks(40),
+            queue: None,
+            on_down: config::OnDown::Keep,
             retries: 3,
             keepalive: KeepAlive::Off,
             linger: true,
@@ -339,8 +359,9 @@ mod tests {
                 }
                 ClientReset | TlsHandshakeFailed => (Close::Plain, Close::Reset),
                 ServerReset | ConnectFailed | ConnectTimeout | NoBackend | Resources | Untrusted
-                | ProxyHeader | TlsTimeout => (Close::Reset, Close::Plain),
-                Killed => (Close::Reset, Close::Reset),
+                | ProxyHeader | TlsTimeout | Denied | ClientConnections | ClientRate | QueueFull
+                | QueueTimeout => (Close::Reset, Close::Plain),
+                BackendDown | Killed => (Close::Reset, Close::Reset),
             };
             assert_eq!((how(Side::Client, reason), how(Side::Backend, reason)), expected, "{reason}");
         }

@@ -37,9 +37,10 @@ impl Counter {
     }
 }
 
+/// Alone on its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 /// One block per worker.
 #[derive(Debug)]
@@ -89,7 +90,6 @@ pub(crate) struct ServiceCounters {
 
 #[derive(Debug, Default)]
 pub(crate) struct BackendCounters {
-    pub(crate) active: Counter,
     pub(crate) connects: Counter,
     pub(crate) failures: Counter,
     pub(crate) bytes_in: Counter,
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_on_another_worker_than_it_began_leaves_the_sum_right() {
-        let blocks: PerWorker<BackendCounters> = PerWorker::new(2);
+        let blocks: PerWorker<ServiceCounters> = PerWorker::new(2);
         blocks.of(WorkerId(0)).active.add(2);
         blocks.of(WorkerId(1)).active.decrement();
         assert_eq!(blocks.sum(|b| &b.active), 1);

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::CloseReason;
 use crate::address::{AddressGuard, LocalAddress};
+use crate::backend::BackendGuard;
 use crate::connect::{Attempt, Failure, Here, Phase};
 use crate::connection::{Client, Connection, Stage};
 use crate::poll::{Token, Watch};
@@ -27,7 +28,7 @@ use crate::tls::Shaken;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Takes a client in, which is counted in `open` already, and begins with what it has to say, if anything.
+    /// Takes a client in, for which there is room in the plane and in the service, and begins with what it has to say, if anything.
     pub(crate) fn admit(
         &mut self,
         socket: OwnedFd,
@@ -59,22 +60,24 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.stage = Stage::Connecting(Attempt::new(now));
         connection.journey.opened = now;
-        self.connect_next(key);
+        self.connect_next(key, None);
     }
 
-    /// Begins to connect to the next candidate; without one the connection ends.
-    fn connect_next(&mut self, key: Key) {
+    /// Begins to connect to the backend where there is a place for it, or to the next candidate. It waits while all are full;
+    /// without one it ends.
+    pub(crate) fn connect_next(&mut self, key: Key, place: Option<BackendGuard>) {
         let tick = self.tick();
         let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Connecting(attempt) = &mut connection.stage else { return };
-        match attempt.next(&connection.service, &connection.client, here) {
-            Ok(link) => {
+        match attempt.next(&connection.service, &connection.client, place, here) {
+            Ok(Some(link)) => {
                 connection.link = Some(link);
                 connection.journey.placed.get_or_insert(here.now);
                 self.wheel.set(key.index, connection.look_again(tick));
                 self.watch_backend(key);
             }
+            Ok(None) => self.wait_in_line(key),
             Err(reason) => self.give_up(key, reason),
         }
     }
@@ -154,7 +157,7 @@ impl Worker {
             return;
         };
         match attempt.failed(failure, &link.backend, &connection.service, here) {
-            Ok(()) => self.connect_next(key),
+            Ok(()) => self.connect_next(key, None),
             Err(reason) => self.give_up(key, reason),
         }
     }

@@ -86,6 +86,11 @@ impl Worker {
     pub(crate) fn begin_opening(&mut self, key: Key) {
         let now = self.tick();
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.service.settings().accept_proxy.is_none()
+            && let Err(reason) = connection.admit()
+        {
+            return self.close(key, reason);
+        }
         let Some(step) = Step::after(None, connection.service.entry()) else {
             return self.begin_to_connect(key);
         };
@@ -156,7 +161,7 @@ fn proxy_header(connection: &mut Connection, buffers: &mut Buffers, now: Tick) -
                 if let Header::Addresses { source, destination } = header {
                     connection.client = Client { address: source, local: destination };
                 }
-                return Verdict::Done;
+                return connection.admit().map_or_else(Verdict::Close, |()| Verdict::Done);
             }
             Err(_) => return Verdict::Close(CloseReason::ProxyHeader),
         }
@@ -191,6 +196,8 @@ fn client_hello(
         let route = connection.service.entry().tls.route(&name).and_then(|name| snapshot.service(name));
         if let Some(entry) = route.cloned() {
             connection.service.route_to(entry);
+            // That service has its own say about the client.
+            return connection.admit().map_or_else(Verdict::Close, |()| Verdict::Done);
         }
         return Verdict::Done;
     }

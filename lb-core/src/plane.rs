@@ -4,6 +4,7 @@
 //! [`DataPlane::commit`] cannot fail. The handle's lock is never held while it waits for a worker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use config::{BackendId, Name, Service, SourceAddress};
+use config::{BackendId, Name, OnDown, Service, SourceAddress};
 use rustix::io::Errno;
 
 use crate::accept::Listener;
@@ -25,7 +26,7 @@ use crate::snapshot::{Snapshot, TlsByService, compile_with};
 use crate::socket::{self, Newcomers, Presence};
 use crate::tls::{ServiceTls, TlsFileError};
 use crate::worker::{Errand, Order, Shared, Worker};
-use crate::{Observer, PlaneStats};
+use crate::{CloseReason, Eligible, Observer, PlaneStats, Standing};
 
 /// How the data plane is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +35,6 @@ pub struct PlaneOptions {
     pub workers: usize,
     /// Client connections at once, at least one; beyond it clients wait in the kernel's backlog.
     pub max_connections: u32,
-}
-
-/// Whether new connections may go to a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eligible {
-    Yes,
-    No,
 }
 
 /// Whether an [`crate::AccessRecord`] is made of every connection.
@@ -153,10 +147,13 @@ impl DataPlane {
     /// Starts the workers; there is no service yet.
     pub fn start(options: PlaneOptions, observer: Arc<dyn Observer>) -> Result<DataPlane, StartError> {
         let count = options.workers.max(1);
+        let clock = Clock::start();
+        // Two hosts that begin together are not to choose the same backends together.
+        let seed = RandomState::new().hash_one(count);
         let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(Snapshot::empty(count)),
+            snapshot: ArcSwap::from_pointee(Snapshot::at(count, clock, seed)),
             observer,
-            clock: Clock::start(),
+            clock,
             counters: PerWorker::new(count),
             open: AtomicU64::new(0),
             limit: u64::from(options.max_connections.max(1)),
@@ -234,6 +231,7 @@ impl DataPlane {
             let mut control = self.control();
             let snapshot = Arc::new(compile_with(&services, &tls, &self.shared.snapshot.load()));
             self.shared.snapshot.store(snapshot.clone());
+            snapshot.services.iter().for_each(|entry| entry.recompile());
             control.listening = &plan.open | &plan.keep;
             control.addresses.forget_unused();
             for address in &plan.open {
@@ -258,25 +256,42 @@ impl DataPlane {
         }
     }
 
-    /// Changes which backends get new connections; holds for the next pick when it returns. Unknown backends are
-    /// ignored.
-    pub fn set_eligible(&self, changes: &[(BackendId, Eligible)]) {
+    /// Changes how backends stand; holds for the next pick when it returns. Unknown backends are ignored. Connections of
+    /// a backend that goes down are ended where the service says so (`on_down`), which this does not wait for.
+    pub fn set_standing(&self, changes: &[(BackendId, Standing)]) {
+        for id in self.change_standing(changes) {
+            for worker in &self.workers {
+                let order = Order::KillBackend(id.clone(), CloseReason::BackendDown);
+                worker.send(Errand { order, done: mpsc::channel().0 });
+            }
+        }
+    }
+
+    /// Those that went down and whose connections are to end with that.
+    fn change_standing(&self, changes: &[(BackendId, Standing)]) -> Vec<BackendId> {
         let _control = self.control();
         let snapshot = self.shared.snapshot.load();
+        let now = self.shared.clock.elapsed();
         let mut touched: BTreeSet<&Name> = BTreeSet::new();
-        for (id, eligible) in changes {
+        let mut ending = Vec::new();
+        for (id, standing) in changes {
             let Some(entry) = snapshot.service(&id.service) else { continue };
-            let Some(member) = entry.members.iter().find(|member| member.backend.id() == id) else {
+            let Some(member) = entry.roster.members.iter().find(|member| member.backend.id() == id) else {
                 continue;
             };
-            if member.backend.eligible() != *eligible {
-                member.backend.set_eligible(*eligible);
+            let before = member.backend.set_standing(*standing, now);
+            if before != *standing {
                 touched.insert(&id.service);
+            }
+            let went_down = (before.eligible, standing.eligible) == (Eligible::Yes, Eligible::No);
+            if went_down && entry.settings.on_down == OnDown::Close {
+                ending.push(id.clone());
             }
         }
         for entry in touched.into_iter().filter_map(|name| snapshot.service(name)) {
             entry.recompile();
         }
+        ending
     }
 
     /// Whether the observer is told of every connection that ends, from now on. At first it is not.
@@ -351,6 +366,11 @@ impl DataPlane {
     /// The same for the connections that were accepted on this local address; see [`DataPlane::active_on`].
     pub fn kill_connections_on(&self, ip: IpAddr) {
         self.order_all(|| Order::KillOn(ip));
+    }
+
+    /// The same for the connections that are with this backend, connecting ones included.
+    pub fn kill_backend(&self, id: &BackendId) {
+        self.order_all(|| Order::KillBackend(id.clone(), CloseReason::Killed));
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {

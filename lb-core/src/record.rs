@@ -82,6 +82,10 @@ impl AccessRecord {
             Killed => ('K', self.state()),
             Untrusted | ProxyHeader | TlsHandshakeFailed => ('P', 'R'),
             TlsTimeout => ('c', 'R'),
+            Denied | ClientConnections | ClientRate => ('P', 'R'),
+            QueueFull => ('S', 'Q'),
+            QueueTimeout => ('s', 'Q'),
+            BackendDown => ('D', self.state()),
         };
         [cause, state]
     }

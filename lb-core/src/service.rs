@@ -7,28 +7,72 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use config::{Endpoint, Name, ProxyVersion, SourceAddress};
+use config::{Endpoint, Name, OnDown, ProxyVersion, SourceAddress};
 use ipnet::IpNet;
 
-use crate::backend::Backend;
-use crate::balance::Ring;
+use crate::backend::{Backend, BackendGuard};
+use crate::choice::{Ask, Miss, Turns};
+use crate::clients::{Admission, Connected, Presence};
+use crate::clock::Clock;
 use crate::counters::{PerWorker, ServiceCounters, WorkerId};
+use crate::gate::Capacity;
+use crate::queue::{self, Queue, Ticket, Waiter};
 use crate::socket::{KeepAlive, Options, Source};
+use crate::table::{Roster, Table};
 use crate::tls::ServiceTls;
 use crate::wheel::Ticks;
-use crate::{CloseCounts, CloseReason, Eligible, ServiceStats};
+use crate::{CloseCounts, CloseReason, ServiceStats};
 
-/// What a service keeps over reloads: its turn and its counters, by name.
+/// What a service keeps over reloads, by name: its turn, its counters, who uses it and who waits for it.
 #[derive(Debug)]
 pub(crate) struct ServiceState {
-    /// Whose turn it is: one for all workers, so that the sequence is the same whatever their number.
-    cursor: AtomicU64,
+    clock: Clock,
+    turns: Turns,
     pub(crate) counters: PerWorker<ServiceCounters>,
+    /// The backends that picks choose from: of the newest configuration, whichever a connection was accepted under.
+    table: ArcSwap<Table>,
+    queue: Queue,
+    connected: Arc<Connected>,
+    /// Client connections now.
+    open: AtomicU64,
 }
 
 impl ServiceState {
-    pub(crate) fn new(workers: usize) -> Self {
-        ServiceState { cursor: AtomicU64::new(0), counters: PerWorker::new(workers) }
+    pub(crate) fn new(workers: usize, clock: Clock, seed: u64) -> Self {
+        ServiceState {
+            clock,
+            turns: Turns::new(seed),
+            counters: PerWorker::new(workers),
+            table: ArcSwap::from_pointee(Table::empty()),
+            queue: Queue::default(),
+            connected: Arc::new(Connected::new()),
+            open: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a place at a backend.
+    fn pick(self: &Arc<Self>, ask: &Ask<'_>, worker: WorkerId) -> Result<BackendGuard, Miss> {
+        let table = self.table.load();
+        let backend = table.pick(ask, &self.turns)?.clone();
+        Ok(BackendGuard::new(backend, self.clone(), worker))
+    }
+
+    /// A backend has a place again.
+    pub(crate) fn released(self: &Arc<Self>, backend: &Arc<Backend>) {
+        self.table.load().released(backend, || self.clock.elapsed());
+        self.serve_queue();
+    }
+
+    fn serve_queue(self: &Arc<Self>) {
+        self.queue.serve(|waiter| {
+            let ask = Ask { client: waiter.client, tried: &waiter.tried, now: self.clock.elapsed() };
+            self.pick(&ask, waiter.worker)
+        });
+    }
+
+    /// Leaves the queue, if still in it.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        self.queue.leave(ticket);
     }
 }
 
@@ -40,8 +84,9 @@ pub struct ServiceEntry {
     pub(crate) settings: Settings,
     pub(crate) tls: Arc<ServiceTls>,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) members: Vec<Member>,
-    table: ArcSwap<Table>,
+    pub(crate) max_connections: Option<u32>,
+    pub(crate) admission: Admission,
+    pub(crate) roster: Roster,
 }
 
 /// What a connection's life depends on.
@@ -60,6 +105,9 @@ pub(crate) struct Settings {
     pub(crate) server: Ticks,
     pub(crate) client_fin: Ticks,
     pub(crate) server_fin: Ticks,
+    /// Longest wait for a place at a backend; `None`: there is no queue.
+    pub(crate) queue: Option<Ticks>,
+    pub(crate) on_down: OnDown,
     pub(crate) retries: u32,
     pub(crate) keepalive: KeepAlive,
     pub(crate) linger: bool,
@@ -89,59 +137,48 @@ impl Settings {
     }
 }
 
-/// A backend's part in a service.
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) backend: Arc<Backend>,
-    pub(crate) weight: u16,
-    pub(crate) backup: bool,
-}
-
-/// The eligible backends in the order of their turns.
-#[derive(Debug)]
-struct Table {
-    primaries: Ring<Arc<Backend>>,
-    /// Used only once no primary is left.
-    backups: Ring<Arc<Backend>>,
-}
-
-impl Table {
-    fn compile(members: &[Member]) -> Self {
-        let ring = |backup: bool| {
-            let eligible = |m: &&Member| m.backup == backup && m.backend.eligible() == Eligible::Yes;
-            Ring::weighted(members.iter().filter(eligible).map(|m| (m.backend.clone(), m.weight)).collect())
-        };
-        Table { primaries: ring(false), backups: ring(true) }
-    }
-}
-
 impl ServiceEntry {
-    pub(crate) fn new(
-        name: Name,
-        state: Arc<ServiceState>,
-        settings: Settings,
-        tls: Arc<ServiceTls>,
-        listen: Vec<SocketAddr>,
-        members: Vec<Member>,
-    ) -> Self {
-        let table = ArcSwap::from_pointee(Table::compile(&members));
-        ServiceEntry { name, state, settings, tls, listen, members, table }
+    /// Takes a place at a backend for a connection. Who comes first to a service where others wait finds it full.
+    pub(crate) fn pick(&self, ask: &Ask<'_>, worker: WorkerId) -> Result<BackendGuard, Miss> {
+        if ask.tried.is_empty() && self.state.queue.len() > 0 {
+            return Err(Miss::Full);
+        }
+        self.state.pick(ask, worker)
     }
 
-    /// The backend whose turn it is and that is not among `tried`: a primary as long as there is one, then a backup.
-    pub fn pick(&self, tried: &[Arc<Backend>]) -> Option<Arc<Backend>> {
-        let turn = self.state.cursor.fetch_add(1, Relaxed);
-        // The table may be older than the last change if this entry is: what is tried again asks the backend itself.
-        let wanted = |candidate: &Arc<Backend>| {
-            candidate.eligible() == Eligible::Yes && !tried.iter().any(|t| Arc::ptr_eq(t, candidate))
-        };
-        let table = self.table.load();
-        table.primaries.pick(turn, wanted).or_else(|| table.backups.pick(turn, wanted)).cloned()
+    /// Gets in line for a place. Its answer, which may be there at once, comes to the waiter's mailbox. `None`: there is
+    /// no room in the queue.
+    pub(crate) fn wait(&self, waiter: Waiter) -> Option<Ticket> {
+        let bound = queue::bound(self.state.table.load().room());
+        let ticket = self.state.queue.enter(waiter, bound)?;
+        self.state.serve_queue();
+        Some(ticket)
     }
 
-    /// Reads every backend's eligibility again. Counting goes on where it was.
+    /// Counts one more connection if there may be one, or if there are fewer than so many `beyond` the limit.
+    pub(crate) fn reserve(&self, beyond: u64) -> bool {
+        let limit = self.max_connections.map_or(u64::MAX, |limit| u64::from(limit) + beyond);
+        let one_more = |open| (open < limit).then_some(open + 1);
+        self.state.open.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    /// Takes back what was reserved and is not needed.
+    pub(crate) fn release(&self) {
+        self.state.open.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn capacity(&self) -> Capacity {
+        let limit = self.max_connections.map_or(u64::MAX, u64::from);
+        Capacity { open: self.state.open.load(Relaxed), limit }
+    }
+
+    /// Makes this what picks choose from, by how the backends stand now. Counting goes on where it was.
     pub(crate) fn recompile(&self) {
-        self.table.store(Arc::new(Table::compile(&self.members)));
+        let now = self.state.clock.elapsed();
+        let table = Arc::new(self.roster.compile(&self.state.table.load(), now));
+        self.state.table.store(table.clone());
+        table.look_again(now);
+        self.state.serve_queue();
     }
 
     pub(crate) fn counters(&self, worker: WorkerId) -> &ServiceCounters {
@@ -162,23 +199,28 @@ impl ServiceEntry {
             tls_handshakes: sum.sum(|c| &c.tls_handshakes),
             tls_resumed: sum.sum(|c| &c.tls_resumed),
             closes: CloseCounts(CloseReason::ALL.map(|reason| sum.sum(|c| &c.closes[reason as usize]))),
-            backends: self.members.iter().map(|member| member.backend.stats()).collect(),
+            queued: self.state.queue.len() as u64,
+            max_connections: self.max_connections,
+            backends: self.roster.members.iter().map(|member| member.backend.stats(member.limit)).collect(),
         }
     }
 }
 
-/// One client's connection to a service: counts it in `accepted` and `active`, and its end by reason.
+/// One client's connection to a service, which was [reserved](ServiceEntry::reserve): counts it in `accepted` and `active`,
+/// and its end by reason.
 #[derive(Debug)]
 pub(crate) struct ServiceGuard {
     entry: Arc<ServiceEntry>,
     worker: WorkerId,
+    /// Where connections are counted by client.
+    presence: Option<Presence>,
     /// Stays as it is only if the worker goes away with its connections.
     reason: CloseReason,
 }
 
 impl ServiceGuard {
     pub(crate) fn new(entry: Arc<ServiceEntry>, worker: WorkerId) -> Self {
-        let guard = ServiceGuard { entry, worker, reason: CloseReason::Killed };
+        let guard = ServiceGuard { entry, worker, presence: None, reason: CloseReason::Killed };
         guard.counters().accepted.increment();
         guard.counters().active.increment();
         guard
@@ -186,10 +228,18 @@ impl ServiceGuard {
 
     /// It is another service's from now on, and counted as accepted there too.
     pub(crate) fn route_to(&mut self, entry: Arc<ServiceEntry>) {
+        self.entry.release();
         self.counters().active.decrement();
         self.entry = entry;
+        self.entry.state.open.fetch_add(1, Relaxed);
         self.counters().accepted.increment();
         self.counters().active.increment();
+    }
+
+    /// Whether the service takes this client; if not, why.
+    pub(crate) fn admit(&mut self, client: IpAddr) -> Result<(), CloseReason> {
+        self.presence = self.entry.admission.admit(client, &self.entry.state.connected)?;
+        Ok(())
     }
 
     pub(crate) fn entry(&self) -> &Arc<ServiceEntry> {
@@ -211,6 +261,7 @@ impl ServiceGuard {
 
 impl Drop for ServiceGuard {
     fn drop(&mut self) {
+        self.entry.release();
         self.counters().active.decrement();
         self.counters().closes[self.reason as usize].increment();
     }

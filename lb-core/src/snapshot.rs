@@ -12,14 +12,20 @@ use std::time::Duration;
 use config::{BackendAddr, Name, Service};
 
 use crate::backend::Backend;
-use crate::service::{Member, ServiceEntry, ServiceState, Settings};
+use crate::clients::Admission;
+use crate::clock::Clock;
+use crate::service::{ServiceEntry, ServiceState, Settings};
 use crate::socket::KeepAlive;
+use crate::table::{Member, Roster};
 use crate::tls::ServiceTls;
 
 /// Everything a worker needs to know to serve an accepted connection.
 #[derive(Debug)]
 pub struct Snapshot {
     workers: usize,
+    clock: Clock,
+    /// What random choices begin with.
+    seed: u64,
     /// In configuration order.
     pub(crate) services: Vec<Arc<ServiceEntry>>,
     listeners: HashMap<SocketAddr, Arc<ServiceEntry>>,
@@ -27,9 +33,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// No service, for a plane of so many workers.
-    pub fn empty(workers: usize) -> Self {
-        Snapshot { workers, services: Vec::new(), listeners: HashMap::new(), names: HashMap::new() }
+    /// No service, for a plane of so many workers. With the same `seed` the same backends are chosen.
+    pub fn empty(workers: usize, seed: u64) -> Self {
+        Self::at(workers, Clock::start(), seed)
+    }
+
+    /// The same, for a plane with this clock.
+    pub(crate) fn at(workers: usize, clock: Clock, seed: u64) -> Self {
+        let (services, listeners, names) = Default::default();
+        Snapshot { workers, clock, seed, services, listeners, names }
     }
 
     /// The service that accepts on `address`.
@@ -53,7 +65,7 @@ pub fn compile(services: &[Service], previous: &Snapshot) -> Snapshot {
 
 /// The same with TLS.
 pub(crate) fn compile_with(services: &[Service], tls: &TlsByService, previous: &Snapshot) -> Snapshot {
-    let mut next = Snapshot::empty(previous.workers);
+    let mut next = Snapshot::at(previous.workers, previous.clock, previous.seed);
     for service in services {
         let entry = Arc::new(compile_service(service, tls, previous));
         next.listeners.extend(service.listen.iter().map(|address| (*address, entry.clone())));
@@ -67,7 +79,7 @@ fn compile_service(service: &Service, tls: &TlsByService, previous: &Snapshot) -
     let old = previous.service(&service.name);
     let known: HashMap<(&Name, &BackendAddr), &Arc<Backend>> = old
         .iter()
-        .flat_map(|entry| &entry.members)
+        .flat_map(|entry| &entry.roster.members)
         .map(|m| ((&m.backend.id().backend, m.backend.address()), &m.backend))
         .collect();
     let member = |configured: &config::Backend| Member {
@@ -83,15 +95,20 @@ fn compile_service(service: &Service, tls: &TlsByService, previous: &Snapshot) -
         ),
         weight: configured.weight.as_u16(),
         backup: configured.backup,
+        limit: configured.max_connections,
     };
-    ServiceEntry::new(
-        service.name.clone(),
-        old.map_or_else(|| Arc::new(ServiceState::new(previous.workers)), |entry| entry.state.clone()),
-        settings(service),
-        tls.get(&service.name).cloned().unwrap_or_default(),
-        service.listen.clone(),
-        service.backends.iter().map(member).collect(),
-    )
+    let members = service.backends.iter().map(member).collect();
+    let state = || Arc::new(ServiceState::new(previous.workers, previous.clock, previous.seed));
+    ServiceEntry {
+        name: service.name.clone(),
+        state: old.map_or_else(state, |entry| entry.state.clone()),
+        settings: settings(service),
+        tls: tls.get(&service.name).cloned().unwrap_or_default(),
+        listen: service.listen.clone(),
+        max_connections: service.max_connections,
+        admission: Admission::new(service, old.map(|entry| &entry.admission), previous.clock),
+        roster: Roster::new(members, service.balance, service.slow_start, old.map(|entry| &entry.roster)),
+    }
 }
 
 fn settings(service: &Service) -> Settings {
@@ -105,6 +122,8 @@ fn settings(service: &Service) -> Settings {
         server: service.timeouts.server.into(),
         client_fin: service.timeouts.client_fin.into(),
         server_fin: service.timeouts.server_fin.into(),
+        queue: (!service.timeouts.queue.is_zero()).then(|| service.timeouts.queue.into()),
+        on_down: service.on_down,
         retries: service.retries,
         keepalive: if service.tcp_keepalive { KeepAlive::On } else { KeepAlive::Off },
         linger: service.linger,
@@ -118,8 +137,13 @@ fn user_timeout(timeout: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
     use super::*;
-    use crate::Eligible;
+    use crate::choice::{Ask, Miss};
+    use crate::counters::WorkerId;
+    use crate::{Eligible, Standing};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -135,12 +159,12 @@ mod tests {
     }
 
     fn member(snapshot: &Snapshot, service: &str, index: usize) -> Arc<Backend> {
-        snapshot.service(&name(service)).unwrap().members[index].backend.clone()
+        snapshot.service(&name(service)).unwrap().roster.members[index].backend.clone()
     }
 
     #[test]
     fn a_backend_is_the_same_while_service_name_and_address_are() {
-        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(2));
+        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(2, 0));
         let next = compile(&[service("web", 2, &[("b", 11), ("a", 99), ("c", 10)])], &first);
         assert!(Arc::ptr_eq(&member(&next, "web", 0), &member(&first, "web", 1)));
         assert!(!Arc::ptr_eq(&member(&next, "web", 1), &member(&first, "web", 0)), "another address");
@@ -151,17 +175,22 @@ mod tests {
 
     #[test]
     fn what_is_new_is_not_eligible_and_what_is_known_keeps_its_eligibility_and_its_turn() {
-        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(1));
+        let first = compile(&[service("web", 1, &[("a", 10), ("b", 11)])], &Snapshot::empty(1, 0));
         let entry = first.service(&name("web")).unwrap();
-        assert!(entry.pick(&[]).is_none());
-        entry.members.iter().for_each(|m| m.backend.set_eligible(Eligible::Yes));
-        entry.recompile();
-        let order = |snapshot: &Snapshot| {
-            snapshot.service(&name("web")).unwrap().pick(&[]).unwrap().id().backend.to_string()
+        let pick = |snapshot: &Snapshot| {
+            let ask = Ask { client: Ipv4Addr::LOCALHOST.into(), tried: &[], now: Duration::ZERO };
+            snapshot.service(&name("web")).unwrap().pick(&ask, WorkerId(0))
         };
+        assert_eq!(pick(&first).unwrap_err(), Miss::Nobody);
+        entry.roster.members.iter().for_each(|m| {
+            m.backend.set_standing(Standing::UP, Duration::ZERO);
+        });
+        entry.recompile();
+        let order = |snapshot: &Snapshot| pick(snapshot).unwrap().backend().id().backend.to_string();
         let before = order(&first);
         let next = compile(&[service("web", 1, &[("a", 10), ("b", 11), ("c", 12)])], &first);
         assert_eq!(member(&next, "web", 2).eligible(), Eligible::No);
+        next.service(&name("web")).unwrap().recompile();
         assert_ne!(order(&next), before, "the turn goes on");
         assert_eq!(order(&next), before);
     }
@@ -169,7 +198,7 @@ mod tests {
     #[test]
     fn every_address_leads_to_its_service() {
         let services = [service("web", 1, &[("a", 10)]), service("api", 2, &[("a", 10)])];
-        let snapshot = compile(&services, &Snapshot::empty(1));
+        let snapshot = compile(&services, &Snapshot::empty(1, 0));
         for service in &services {
             assert_eq!(snapshot.listener(service.listen[0]).unwrap().name, service.name);
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use config::{BackendAddr, BackendId, Name};
 
-use crate::{CloseReason, Eligible};
+use crate::{CloseReason, Standing};
 
 /// The whole data plane at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub struct ServiceStats {
     /// TLS handshakes with clients that were completed, those of resumed sessions included.
     pub tls_handshakes: u64,
     pub tls_resumed: u64,
+    /// Clients that wait for a place at a backend.
+    pub queued: u64,
+    /// Client connections at once, beyond which clients wait in the kernel's backlog; `None`: no limit of its own.
+    pub max_connections: Option<u32>,
     pub closes: CloseCounts,
     /// In configuration order.
     pub backends: Vec<BackendStats>,
@@ -49,7 +53,9 @@ pub struct ServiceStats {
 pub struct BackendStats {
     pub id: BackendId,
     pub address: BackendAddr,
-    pub eligible: Eligible,
+    pub standing: Standing,
+    /// At once, as its standing or the configuration says; `None`: no limit.
+    pub max_connections: Option<u32>,
     /// Connections now, those still connecting included.
     pub active: u64,
     /// Connects attempted.

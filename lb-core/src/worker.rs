@@ -12,17 +12,20 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use config::BackendId;
 use rustix::event::epoll::EventFlags;
 
 use crate::accept::Listener;
 use crate::clock::Clock;
 use crate::closing::Closing;
-use crate::connect::Failure;
+use crate::connect::{Attempt, Failure};
 use crate::connection::{Connection, Stage};
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
 use crate::gate::{Capacity, Gate, Starvation};
 use crate::poll::{Events, Poll, Token, Wake, Watch};
+use crate::queue::Mailbox;
 use crate::relay::{Buffers, Progress, Side};
+use crate::service::ServiceEntry;
 use crate::slab::{Key, Slab};
 use crate::snapshot::Snapshot;
 use crate::socket::Newcomers;
@@ -45,11 +48,29 @@ pub(crate) struct Shared {
     pub(crate) recording: AtomicBool,
 }
 
+/// Where there is no room for one more connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    Plane,
+    Service,
+}
+
 impl Shared {
-    /// Counts one more connection if there may be one, or if there are fewer than so many `beyond` the limit.
-    pub(crate) fn reserve(&self, beyond: u64) -> bool {
+    /// Counts one more connection of this service if there may be one, or if there are fewer than so many `beyond` a limit.
+    pub(crate) fn reserve(&self, service: &ServiceEntry, beyond: u64) -> Result<(), Shortage> {
         let one_more = |open| (open < self.limit + beyond).then_some(open + 1);
-        self.open.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+        self.open.fetch_update(Relaxed, Relaxed, one_more).map_err(|_| Shortage::Plane)?;
+        if service.reserve(beyond) {
+            return Ok(());
+        }
+        self.open.fetch_sub(1, Relaxed);
+        Err(Shortage::Service)
+    }
+
+    /// Takes back what was reserved for nobody.
+    pub(crate) fn release(&self, service: &ServiceEntry) {
+        service.release();
+        self.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -65,6 +86,8 @@ pub(crate) enum Order {
     Kill,
     /// End every connection that was accepted on this local address.
     KillOn(IpAddr),
+    /// End every connection that is with this backend, for this reason.
+    KillBackend(BackendId, CloseReason),
     /// End every connection and the thread.
     Stop,
 }
@@ -81,7 +104,11 @@ pub(crate) struct Worker {
     pub(crate) poll: Poll,
     errands: Receiver<Errand>,
     wake: Arc<Wake>,
+    /// Where places come in for clients that wait.
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) listeners: Slab<Listener>,
+    /// Listeners of services at their limit.
+    pub(crate) full: Vec<(Key, Gate)>,
     pub(crate) closing: Vec<Closing>,
     pub(crate) gate: Gate,
     pub(crate) starvation: Starvation,
@@ -110,8 +137,10 @@ impl Worker {
             shared,
             poll,
             errands,
+            mailbox: Arc::new(Mailbox::new(wake.clone())),
             wake,
             listeners: Slab::new(),
+            full: Vec::new(),
             closing: Vec::new(),
             gate: Gate::Open,
             starvation: Starvation::default(),
@@ -166,13 +195,17 @@ impl Worker {
         }
         let timer = self.wheel.next_tick(Ticks::from(LONGEST_WAIT));
         let closing = self.closing.iter().map(|closing| closing.next);
-        let next = timer.into_iter().chain(self.gate.until()).chain(closing).min();
+        let full = self.full.iter().filter_map(|(_, gate)| gate.until());
+        let next = timer.into_iter().chain(self.gate.until()).chain(full).chain(closing).min();
         next.map_or(LONGEST_WAIT, |tick| tick.wait_from(self.now).min(LONGEST_WAIT))
     }
 
     fn handle(&mut self, token: Token, flags: EventFlags) {
         match token {
-            Token::Wake => self.run_errands(),
+            Token::Wake => {
+                self.run_errands();
+                self.read_mail();
+            }
             Token::Listener(key) => self.accept_batch(key),
             Token::End(key, side) => self.handle_end(key, side, flags),
         }
@@ -245,9 +278,11 @@ impl Worker {
             self.watch_client(key, Watch::Gone);
             return;
         }
-        match connection.stage {
-            Stage::Connecting(_) => self.connect_failed(key, Failure::TimedOut),
-            Stage::Opening(_) | Stage::Relaying(_) => self.close(key, reason),
+        match &connection.stage {
+            Stage::Connecting(attempt) if attempt.ticket.is_none() => {
+                self.connect_failed(key, Failure::TimedOut)
+            }
+            Stage::Connecting(_) | Stage::Opening(_) | Stage::Relaying(_) => self.close(key, reason),
         }
     }
 
@@ -258,6 +293,9 @@ impl Worker {
         let open = self.shared.open.fetch_sub(1, Relaxed);
         let Shared { observer, clock, recording, .. } = &*self.shared;
         let record = recording.load(Relaxed).then(|| connection.record(reason, clock, self.now, open));
+        if let Stage::Connecting(Attempt { ticket: Some(ticket), .. }) = &connection.stage {
+            connection.service.entry().state.leave(*ticket);
+        }
         connection.close(reason);
         if let Some(record) = record {
             observer.connection_ended(record);
@@ -272,17 +310,18 @@ impl Worker {
                 Order::Open(listeners) => self.open_listeners(listeners),
                 Order::Close(addresses) => self.begin_to_close(&addresses, done),
                 Order::Newcomers(ip, newcomers) => self.set_newcomers(ip, newcomers),
-                Order::Kill => self.kill(|_| true),
-                Order::KillOn(ip) => self.kill(|connection| connection.local.ip() == ip),
+                Order::Kill => self.kill(CloseReason::Killed, |_| true),
+                Order::KillOn(ip) => self.kill(CloseReason::Killed, |connection| connection.local.ip() == ip),
+                Order::KillBackend(id, reason) => self.kill(reason, |connection| connection.is_with(&id)),
                 Order::Stop => self.stopping = true,
             }
         }
     }
 
-    fn kill(&mut self, is_meant: impl Fn(&Connection) -> bool) {
+    fn kill(&mut self, reason: CloseReason, is_meant: impl Fn(&Connection) -> bool) {
         for key in self.connections.keys() {
             if self.connections.get_mut(key).is_some_and(|connection| is_meant(connection)) {
-                self.close(key, CloseReason::Killed);
+                self.close(key, reason);
             }
         }
     }
@@ -291,6 +330,6 @@ impl Worker {
 /// However the thread ends, nobody is left with a stream that seems to end well, and the plane's count is right.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.kill(|_| true);
+        self.kill(CloseReason::Killed, |_| true);
     }
 }

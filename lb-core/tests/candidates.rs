@@ -44,7 +44,7 @@ fn a_backend_that_is_not_eligible_gets_nothing_and_comes_back_into_its_place() {
     assert_eq!(answers(&lab, 4), "2020");
     lab.set(1, Eligible::Yes);
     assert_eq!(answers(&lab, 3), "120");
-    assert_eq!(lab.backend(1).eligible, Eligible::Yes);
+    assert_eq!(lab.backend(1).standing.eligible, Eligible::Yes);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use common::*;
-use lb_core::{CloseReason, DataPlane, Eligible, PrepareError};
+use lb_core::{CloseReason, DataPlane, Eligible, PrepareError, Standing};
 
 fn ask(client: &mut TcpStream, question: &[u8]) {
     client.write_all(question).unwrap();
@@ -28,7 +28,7 @@ fn the_same_configuration_keeps_listeners_connections_health_and_counters() {
     drop(client);
     lab.await_close(CloseReason::Completed);
     ask(&mut lab.connect(), b"new");
-    assert_eq!(lab.backend(0).eligible, Eligible::Yes);
+    assert_eq!(lab.backend(0).standing.eligible, Eligible::Yes);
     eventually("both are counted", || lab.stats().bytes_in == 15);
     assert_eq!(lab.stats().accepted, 2);
 }
@@ -40,10 +40,10 @@ fn another_weight_keeps_the_backend_another_address_makes_it_unknown() {
     let mut changed = lab.service.clone();
     changed.backends[0].weight = config::Weight::new(7).unwrap();
     lab.apply(std::slice::from_ref(&changed));
-    assert_eq!(lab.backend(0).eligible, Eligible::Yes);
+    assert_eq!(lab.backend(0).standing.eligible, Eligible::Yes);
     changed.backends[0].address = other.address.into();
     lab.apply(std::slice::from_ref(&changed));
-    assert_eq!(lab.backend(0).eligible, Eligible::No);
+    assert_eq!(lab.backend(0).standing.eligible, Eligible::No);
     assert_reset(&mut lab.connect());
     lab.set(0, Eligible::Yes);
     assert_eq!(read_all(&mut lab.connect()), b"1");
@@ -64,7 +64,7 @@ fn a_new_service_is_opened_and_an_old_one_closed_without_touching_its_connection
 
     assert!(TcpStream::connect(lab.address).is_err(), "the old address is closed");
     ask(&mut client, b"after!");
-    lab.plane.set_eligible(&[(other.backend_id(&other.backends[0]), Eligible::Yes)]);
+    lab.plane.set_standing(&[(other.backend_id(&other.backends[0]), Standing::UP)]);
     ask(&mut connect(port.address), b"new");
     let stats = lab.plane.stats();
     assert_eq!((stats.services.len(), stats.accepted, stats.active >= 1), (1, 2, true));
@@ -79,7 +79,7 @@ fn an_address_can_move_to_another_service_while_it_listens() {
     moved.name = name("moved");
     let applied = lab.apply(std::slice::from_ref(&moved));
     assert_eq!(applied.kept, 1);
-    lab.plane.set_eligible(&[(moved.backend_id(&moved.backends[0]), Eligible::Yes)]);
+    lab.plane.set_standing(&[(moved.backend_id(&moved.backends[0]), Standing::UP)]);
     assert_eq!(read_all(&mut lab.connect()), b"2");
 }
 

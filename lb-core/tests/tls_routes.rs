@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use config::{Service, SniRoute};
-use lb_core::{CloseReason, Eligible, ServiceStats};
+use lb_core::{CloseReason, Standing, ServiceStats};
 use pki::*;
 
 /// A service `web` with routes to `api` (for `api.example.org`) and `any` (for `*.example.org`), each with one backend, of
@@ -53,7 +53,7 @@ impl Routed {
         }
         lab.apply(&services);
         for service in &services {
-            lab.plane.set_eligible(&[(service.backend_id(&service.backends[0]), Eligible::Yes)]);
+            lab.plane.set_standing(&[(service.backend_id(&service.backends[0]), Standing::UP)]);
         }
         Routed { lab, authority, _servers: servers, _ports: ports }
     }

@@ -307,7 +307,7 @@ fn backend_view(
         since_seconds: standing.map_or(0.0, |s| s.age.as_secs_f64()),
         weight: backend.weight.as_u16(),
         backup: backend.backup,
-        in_use: backend.weight.as_u16() > 0 && stats.is_some_and(|b| b.eligible == Eligible::Yes),
+        in_use: backend.weight.as_u16() > 0 && stats.is_some_and(|b| b.standing.eligible == Eligible::Yes),
         last_check: standing.and_then(check_view),
         checks_passed: standing.map_or(0, |s| s.checks_passed),
         checks_failed: standing.map_or(0, |s| s.checks_failed),

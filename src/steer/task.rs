@@ -241,7 +241,8 @@ impl Task {
         let effects = self.steer.take_effects();
         self.monitor.set_intervals(&effects.intervals);
         if !effects.eligible.is_empty() {
-            self.plane.set_eligible(&effects.eligible);
+            let standing: Vec<_> = effects.eligible.into_iter().map(|(id, e)| (id, e.into())).collect();
+            self.plane.set_standing(&standing);
         }
         if let Some(desired) = effects.desired {
             self.routes = desired;

@@ -1,31 +1,42 @@
-//! Which backend a new connection goes to. Pure: positions in, members out; no clock, no socket, no randomness.
+//! Which backend a new connection goes to, one algorithm a file. Pure: numbers in, members out; no clock, no socket, no
+//! randomness of their own. `docs/balancing.md` says what an operator can expect of each.
 
+pub mod least;
+pub mod maglev;
+pub mod random;
 pub mod smooth_wrr;
+
+/// The whole of a weight or of a member's turns, in 65,536ths.
+pub(crate) const ONE: u32 = 1 << 16;
 
 /// Members in the order in which they take turns, for ever repeated.
 #[derive(Debug, Clone)]
-pub struct Ring<T> {
-    members: Box<[T]>,
-    /// Indices into `members`: one full period.
+pub struct Ring {
+    members: usize,
+    /// Indices of members: one full period.
     turns: Box<[u32]>,
 }
 
-impl<T> Ring<T> {
+impl Ring {
     /// A ring in smooth weighted round-robin order. A member of weight 0 gets no turn.
-    pub fn weighted(members: Vec<(T, u16)>) -> Self {
-        let weights: Vec<u16> = members.iter().map(|(_, weight)| *weight).collect();
-        Ring {
-            turns: smooth_wrr::sequence(&weights).into_boxed_slice(),
-            members: members.into_iter().map(|(member, _)| member).collect(),
-        }
+    pub fn weighted(weights: &[u16]) -> Self {
+        Ring { turns: smooth_wrr::sequence(weights).into_boxed_slice(), members: weights.len() }
     }
 
-    /// The first member from position `cursor` on that is `wanted`; `None` if nobody who has a turn is.
-    pub fn pick(&self, cursor: u64, wanted: impl Fn(&T) -> bool) -> Option<&T> {
-        let period = self.turns.len();
-        let start = usize::try_from(cursor.checked_rem(period as u64)?).ok()?;
-        let (before, from) = self.turns.split_at_checked(start)?;
-        from.iter().chain(before).filter_map(|turn| self.members.get(*turn as usize)).find(|m| wanted(m))
+    /// Whose turn it is at this position.
+    pub fn at(&self, cursor: u64) -> Option<usize> {
+        let position = usize::try_from(cursor.checked_rem(self.turns.len() as u64)?).ok()?;
+        self.turns.get(position).map(|member| *member as usize)
+    }
+
+    /// The members in the order of their turns from position `cursor` on, then, should a few have most of the turns, each
+    /// once more by its index: who is looked for is found in a number of steps that weights do not lengthen.
+    pub fn from(&self, cursor: u64) -> impl Iterator<Item = usize> + '_ {
+        let period = self.turns.len() as u64;
+        let start = cursor.checked_rem(period).and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
+        let (before, from) = self.turns.split_at_checked(start).unwrap_or_default();
+        let all = if period == 0 { 0 } else { self.members };
+        from.iter().chain(before).take(4 * self.members).map(|member| *member as usize).chain(0..all)
     }
 }
 
@@ -35,23 +46,25 @@ mod tests {
 
     #[test]
     fn positions_follow_the_sequence_and_wrap_around() {
-        let ring = Ring::weighted(vec![("a", 2), ("b", 1)]);
-        let picked: Vec<_> = (0..6).filter_map(|at| ring.pick(at, |_| true)).copied().collect();
-        assert_eq!(picked, ["a", "b", "a", "a", "b", "a"]);
-        assert_eq!(ring.pick(u64::MAX, |_| true), ring.pick(u64::MAX % 3, |_| true));
+        let ring = Ring::weighted(&[2, 1]);
+        let turns: Vec<_> = (0..6).filter_map(|at| ring.at(at)).collect();
+        assert_eq!(turns, [0, 1, 0, 0, 1, 0]);
+        assert_eq!(ring.at(u64::MAX), ring.at(u64::MAX % 3));
     }
 
     #[test]
-    fn an_unwanted_member_passes_its_turn_to_the_next() {
-        let ring = Ring::weighted(vec![("a", 1), ("b", 1), ("c", 1)]);
-        assert_eq!(ring.pick(0, |m| *m != "a"), Some(&"b"));
-        assert_eq!(ring.pick(2, |m| *m == "b"), Some(&"b"));
-        assert_eq!(ring.pick(1, |_| false), None);
+    fn whoever_comes_next_can_be_found_and_everybody_is_there() {
+        let ring = Ring::weighted(&[1, 1, 1]);
+        assert_eq!(ring.from(1).take(3).collect::<Vec<_>>(), [1, 2, 0]);
+        let uneven = Ring::weighted(&[256, 1]);
+        assert!(uneven.from(0).any(|member| member == 1));
+        assert!(uneven.from(0).count() <= 10);
     }
 
     #[test]
-    fn a_ring_without_turns_picks_nobody() {
-        assert_eq!(Ring::<&str>::weighted(vec![]).pick(7, |_| true), None);
-        assert_eq!(Ring::weighted(vec![("a", 0)]).pick(7, |_| true), None);
+    fn a_ring_without_turns_has_nobody() {
+        for ring in [Ring::weighted(&[]), Ring::weighted(&[0])] {
+            assert_eq!((ring.at(7), ring.from(7).next()), (None, None));
+        }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use config::{BackendId, Name, Service, Timeouts};
 use lb_core::{
     BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Observer, PlaneOptions, ServiceStats,
+    Standing,
 };
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
@@ -113,13 +114,15 @@ impl Lab {
     }
 
     pub fn set_all(&self, eligible: Eligible) {
-        let changes: Vec<_> =
-            self.service.backends.iter().map(|b| (self.service.backend_id(b), eligible)).collect();
-        self.plane.set_eligible(&changes);
+        (0..self.service.backends.len()).for_each(|index| self.set(index, eligible));
     }
 
-    pub fn set(&self, index: usize, eligible: Eligible) {
-        self.plane.set_eligible(&[(self.service.backend_id(&self.service.backends[index]), eligible)]);
+    pub fn set(&self, index: usize, standing: impl Into<Standing>) {
+        self.plane.set_standing(&[(self.id(index), standing.into())]);
+    }
+
+    pub fn id(&self, index: usize) -> BackendId {
+        self.service.backend_id(&self.service.backends[index])
     }
 
     pub fn connect(&self) -> TcpStream {
