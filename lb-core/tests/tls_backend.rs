@@ -69,10 +69,8 @@ fn bytes_pass_unchanged_to_a_backend_that_is_known_by_name_or_by_address() {
     }
 }
 
-#[test]
-fn both_sides_can_be_encrypted() {
-    let authority = Authority::new("ca");
-    let server = tls_server(server_config(&authority.issue(&[NAME]), None), echo);
+/// A plane that speaks TLS on both sides.
+fn on_both_sides(authority: &Authority, server: &Server) -> Lab {
     let folder = Folder::new();
     folder.put("server", &authority.issue(&["front.example.org"]));
     folder.write("ca.pem", authority.pem());
@@ -80,7 +78,14 @@ fn both_sides_can_be_encrypted() {
         "tls = {{ certificate = \"{{}}/server.pem\", key = \"{{}}/server.key\" }}\n\
          backend_tls = {{ enabled = true, ca = \"{{}}/ca.pem\", server_name = \"{NAME}\" }}"
     );
-    let lab = Lab::with(ONE_WORKER, &[server.address], |service| configure(service, &folder, &keys));
+    Lab::with(ONE_WORKER, &[server.address], |service| configure(service, &folder, &keys))
+}
+
+#[test]
+fn both_sides_can_be_encrypted() {
+    let authority = Authority::new("ca");
+    let server = tls_server(server_config(&authority.issue(&[NAME]), None), echo);
+    let lab = on_both_sides(&authority, &server);
     let sent = pattern(300_000);
     let mut client = handshaken(lab.connect(), client_config(&authority), "front.example.org").unwrap();
     let mut received = vec![0; sent.len()];
@@ -176,6 +181,24 @@ fn a_backends_stream_that_ends_without_close_notify_is_reset_to_the_client() {
     let lab = encrypting(&authority, "", &[server.address], |_| {});
     assert_reset(&mut lab.connect());
     lab.await_close(CloseReason::ServerReset);
+}
+
+#[test]
+fn a_stream_that_is_cut_off_reaches_a_client_that_speaks_tls_as_such_and_whole_until_then() {
+    let authority = Authority::new("ca");
+    let sent = pattern(4 << 20);
+    let body = sent.clone();
+    let server = tls_server(server_config(&authority.issue(&[NAME]), None), move |mut stream| {
+        stream.write_all(&body).unwrap();
+        stream.sock.shutdown(Shutdown::Write).unwrap();
+        let _ = stream.sock.read_to_end(&mut Vec::new());
+    });
+    let lab = on_both_sides(&authority, &server);
+    let mut client = handshaken(lab.connect(), client_config(&authority), "front.example.org").unwrap();
+    let mut received = Vec::new();
+    let error = client.read_to_end(&mut received).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "a FIN without close_notify");
+    assert!(received == sent);
 }
 
 /// Reads a PROXY header, version 1, and not one byte more.

@@ -19,12 +19,21 @@ pub(crate) struct Layer {
     /// For the socket, from `taken` on.
     owed: Vec<u8>,
     taken: usize,
-    ending: Ending,
+    fin: Fin,
 }
 
-/// How far the end of what goes to the socket has come.
+/// How a stream ends that goes to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// close_notify, where it is TLS, then FIN.
+    InOrder,
+    /// FIN alone.
+    CutOff,
+}
+
+/// How far the FIN has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Ending {
+enum Fin {
     #[default]
     Open,
     /// The FIN waits for what is owed.
@@ -147,14 +156,14 @@ impl Layer {
         Ok(())
     }
 
-    /// Ends what goes to the socket: close_notify, then FIN.
-    pub(crate) fn finish(&mut self, end: &mut End, now: Tick) {
-        if let Some(session) = &mut self.session {
+    /// Ends what goes to the socket.
+    pub(crate) fn finish(&mut self, ending: Ending, end: &mut End, now: Tick) {
+        if let (Some(session), Ending::InOrder) = (&mut self.session, ending) {
             let mut outgoing = Vec::new();
             session.close(&mut outgoing);
             self.write(&outgoing, end, now);
         }
-        self.ending = Ending::Due;
+        self.fin = Fin::Due;
         self.flush(end, now);
     }
 
@@ -167,10 +176,10 @@ impl Layer {
             return false;
         }
         (self.owed, self.taken) = (Vec::new(), 0);
-        if self.ending == Ending::Due {
+        if self.fin == Fin::Due {
             // A failure shows as an event of its own.
             let _ = socket::finish(&end.socket);
-            self.ending = Ending::Sent;
+            self.fin = Fin::Sent;
         }
         true
     }

@@ -9,10 +9,11 @@
 //!
 //! The end of a stream is close_notify on a side that speaks TLS and a FIN on one that does not, and each is passed on as
 //! the other. A FIN without close_notify is no end: the stream may have been cut off by anybody on the way (RFC 8446 §6.1).
-//! The other side sees it as a RST. One case is forgiven, because many clients do it and nothing is lost: a client that has
-//! been sent everything, the end included, may just go away.
+//! A side that speaks TLS is passed on just that, so that its own TLS decides what to make of it; one that does not sees a
+//! RST. One case is forgiven, because many clients do it and nothing is lost: a client that has been sent everything, the
+//! end included, may just go away.
 
-use super::layer::{Input, Layer};
+use super::layer::{Ending, Input, Layer};
 use super::session::{SEAL_OVERHEAD, Session};
 use crate::relay::{BUFFER, Buffers, Delivered, End, Progress, Read, Side};
 use crate::socket;
@@ -99,12 +100,8 @@ impl Secured {
         if client_end.is_broken() {
             upward = pump((client, client_end), (backend, backend_end), up, buffers, now);
         }
-        if upward == Pumped::Finished && !std::mem::replace(&mut up.finished, true) {
-            backend.finish(backend_end, now);
-        }
-        if downward == Pumped::Finished && !std::mem::replace(&mut down.finished, true) {
-            client.finish(client_end, now);
-        }
+        let upward = pass_end_on(upward, up, backend, backend_end, now);
+        let downward = pass_end_on(downward, down, client, client_end, now);
         match (upward, downward) {
             (Pumped::Truncated, _) if down.finished && !client.owes() => {
                 // Everybody has everything, but the backend no end of the stream that it may trust.
@@ -144,6 +141,19 @@ impl Secured {
         };
         self.owes(side) || (!end.eof && !self.owes(other))
     }
+}
+
+/// Tells the destination, once, that the source has ended, in the way that it has.
+fn pass_end_on(pumped: Pumped, flow: &mut Flow, to: &mut Layer, destination: &mut End, now: Tick) -> Pumped {
+    let ending = match pumped {
+        Pumped::Finished => Ending::InOrder,
+        Pumped::Truncated if to.is_secure() => Ending::CutOff,
+        other => return other,
+    };
+    if !std::mem::replace(&mut flow.finished, true) {
+        to.finish(ending, destination, now);
+    }
+    Pumped::Finished
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
