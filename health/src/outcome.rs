@@ -1,5 +1,6 @@
 //! What is checked and what came back: the plain data that monitor, probe and book exchange. No I/O.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{
@@ -14,6 +15,8 @@ pub struct Target {
     pub id: BackendId,
     /// Where clients are sent; the check goes there too unless `check.port` says otherwise.
     pub address: BackendAddr,
+    /// The name that `address` is, or was resolved from: what a certificate must be for, unless `backend_tls` has another.
+    pub host: Option<Arc<str>>,
     /// The service's first port: where a backend is checked that is reached on whatever port the client used.
     pub service_port: u16,
     pub check: Check,
@@ -24,8 +27,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// As configured. Whoever resolves a backend's name puts the answer into `address`.
     pub fn of(service: &Service, backend: &Backend) -> Self {
+        let host = match &backend.address {
+            BackendAddr::Name { host, .. } => Some(Arc::clone(host)),
+            BackendAddr::Ip(_) | BackendAddr::ClientPort(_) | BackendAddr::Unix(_) => None,
+        };
         Target {
+            host,
             id: service.backend_id(backend),
             address: backend.address.clone(),
             service_port: service.listen.first().map_or(0, |listen| listen.port()),

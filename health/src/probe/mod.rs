@@ -76,7 +76,7 @@ impl Probe {
     /// `None` for a target that is not checked. Reads certificate files; `clients` keeps those that were read already.
     pub(crate) fn new(target: &Target, clients: &mut Clients) -> Option<Self> {
         let endpoint = target.endpoint()?;
-        let mut tls = || clients.prepare(&target.backend_tls, &endpoint);
+        let mut tls = || clients.prepare(target, &endpoint);
         let kind = match &target.check.kind {
             CheckKind::None => return None,
             CheckKind::Tcp => Kind::Tcp,

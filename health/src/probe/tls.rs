@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Ending;
 use super::stream::Stream;
-use crate::outcome::CheckStatus;
+use crate::outcome::{CheckStatus, Target};
 
 /// Ready to shake hands, or why it cannot be.
 pub(super) type Prepared = Result<Client, String>;
@@ -43,8 +43,9 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn prepare(&mut self, tls: &BackendTls, endpoint: &Endpoint) -> Prepared {
-        let name = server_name(tls, endpoint)?;
+    pub(super) fn prepare(&mut self, target: &Target, endpoint: &Endpoint) -> Prepared {
+        let tls = &target.backend_tls;
+        let name = server_name(tls, target.host.as_deref(), endpoint)?;
         let known = self.read.iter().find(|(read, _)| read == tls).map(|(_, config)| config.clone());
         let config = known.unwrap_or_else(|| {
             let config = client_config(tls).map(Arc::new);
@@ -80,10 +81,14 @@ pub(super) fn version(stream: &TlsStream<Stream>) -> &'static str {
 }
 
 /// The name asked for and verified; with an address no name is sent.
-fn server_name(tls: &BackendTls, endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
-    match (&tls.server_name, endpoint) {
-        (Some(name), _) => ServerName::try_from(name.clone())
-            .map_err(|_| format!("backend_tls.server_name {name:?} is no name")),
+fn server_name(
+    tls: &BackendTls,
+    host: Option<&str>,
+    endpoint: &Endpoint,
+) -> Result<ServerName<'static>, String> {
+    match (tls.server_name.as_deref().or(host), endpoint) {
+        (Some(name), _) => ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{name:?} is no name that a certificate can be for")),
         (None, Endpoint::Tcp(address)) => Ok(ServerName::IpAddress(address.ip().into())),
         (None, Endpoint::Unix(_)) if !tls.verify => Ok(ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())),
         (None, Endpoint::Unix(_)) => {

@@ -73,6 +73,13 @@ async fn a_certificate_by_the_right_ca_with_the_right_name_passes() {
     let tls = by_ca(&ca, "api.example.org");
     let outcome = check_tls(address, CheckKind::Tls, tls.clone()).await;
     assert_outcome(&outcome, Verdict::Passed, &format!("TLS with {address}: TLS 1.3 established in "));
+
+    let mut by_host = target("a", address, CheckKind::Tls);
+    by_host.backend_tls = BackendTls { server_name: None, ..tls.clone() };
+    assert_outcome(&attempt(&by_host).await, Verdict::Failed, "invalid peer certificate");
+    by_host.host = Some("api.example.org".into());
+    assert_outcome(&attempt(&by_host).await, Verdict::Passed, "TLS 1.3 established");
+
     let https = CheckKind::Https(config::HttpCheck { expect_body: Some("ready".into()), ..http() });
     let outcome = check_tls(address, https, tls).await;
     assert_outcome(
