@@ -22,8 +22,8 @@ mod rib;
 mod roster;
 mod route;
 mod session;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod sockopt;
 mod speaker;
 mod status;

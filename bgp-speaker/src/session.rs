@@ -161,7 +161,7 @@ impl Session {
 }
 
 /// Below the hold time, so that a route that has to go goes either way.
-fn ack_limit(hold_time: u16) -> Duration {
+pub(crate) fn ack_limit(hold_time: u16) -> Duration {
     match hold_time {
         0 => MAX_ACK_LIMIT,
         secs => MAX_ACK_LIMIT.min(Duration::from_secs(u64::from(secs)) * 2 / 3),

@@ -25,4 +25,6 @@ pub use book::{Book, Entry, Transition};
 pub use gate::{Results, ServiceHealth, VipHealth, evaluate};
 pub use monitor::Monitor;
 pub use outcome::{CheckStatus, Epoch, Outcome, Report, Target, Verdict};
+#[cfg(feature = "simulation")]
+pub use schedule::{Clock, Schedule};
 pub use state::Health;

@@ -23,14 +23,15 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// One instant on both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
+pub struct Clock {
     pub now: Instant,
     /// Since the Unix epoch.
     pub wall: Duration,
 }
 
+/// When one target is due; see the module's text.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     interval: Duration,
     origin: Clock,
     /// In 2^64ths of an interval.

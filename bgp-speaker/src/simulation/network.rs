@@ -1,21 +1,28 @@
-//! The network of the simulation: TCP as it behaves on a bad day, in virtual time.
-#![allow(clippy::disallowed_methods, reason = "an arbitrary origin; time is virtual")]
+//! One link between two speakers: TCP as it behaves on a bad day, in virtual time. What goes wrong, and when, is the
+//! caller's to say.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use config::Name;
+use ipnet::IpNet;
 
-use super::side::{Request, Side};
+use super::side::{Path, Request, Side};
 use crate::fsm::ConnId;
-use crate::status::PeerState;
+use crate::route::RouteSet;
+use crate::status::{PeerEvent, PeerState};
 
-/// What may go wrong.
+pub(super) const OURS: usize = 0;
+pub(super) const PEERS: usize = 1;
+
+/// What the other side hears of one that dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Faults {
-    None,
-    Many,
+pub enum Farewell {
+    Nothing,
+    Reset,
 }
 
 /// Something that happens at a time; ties are resolved by the order in which it was planned.
@@ -31,17 +38,15 @@ enum Happening {
     Octets(u64, usize, Vec<u8>),
     /// The end of the stream, or a reset, arrives at a side.
     End(u64, usize),
-    /// Something goes wrong.
-    Fault,
     /// A side that did nothing goes on, unless it was frozen for longer meanwhile.
     Thaw(usize),
 }
 
 /// One TCP connection; `ends[side]` is the id by which a side knows it.
 #[derive(Debug)]
-struct Tcp {
+pub(super) struct Tcp {
     dialler: usize,
-    ends: [Option<ConnId>; 2],
+    pub(super) ends: [Option<ConnId>; 2],
     /// Octets from a side are lost on the way, for good.
     cut: [bool; 2],
     /// Octets from a side that have arrived.
@@ -50,27 +55,32 @@ struct Tcp {
     last: [Instant; 2],
 }
 
-pub(super) struct World {
-    now: Instant,
-    rng: Rng,
-    sides: [Side; 2],
+/// Our speaker, its peer, and what is between them.
+pub struct Link {
+    pub(super) now: Instant,
+    pub(super) rng: Rng,
+    pub(super) sides: [Side; 2],
     /// Until when a side does nothing at all.
     frozen: [Instant; 2],
     /// What happened to a side meanwhile, in order.
     waiting: [VecDeque<Happening>; 2],
     /// The timer that is planned already.
     alarm: [Option<Instant>; 2],
-    connections: BTreeMap<u64, Tcp>,
+    pub(super) connections: BTreeMap<u64, Tcp>,
     happenings: BinaryHeap<Reverse<(Instant, u64, Happening)>>,
     planned: u64,
-    faults: Faults,
+    /// Of a hundred dials, how many are lost, and of those that are not, how many refused.
+    pub(super) lossy: u64,
+    /// Until when the peer refuses connections.
+    refuses: Instant,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, passive: [bool; 2]) -> Self {
-        let now = Instant::now();
-        let sides = [Side::new(0, passive[0], seed, now), Side::new(1, passive[1], seed ^ 0xABCD, now)];
-        let mut world = World {
+impl Link {
+    /// Both sides dial, except for the `passive` ones; ours comes first.
+    pub(super) fn between(peer: Name, passive: [bool; 2], seed: u64, now: Instant) -> Self {
+        let sides =
+            [Side::new(peer.clone(), 0, passive[0], seed, now), Side::new(peer, 1, passive[1], !seed, now)];
+        let mut link = Link {
             now,
             rng: Rng(seed),
             sides,
@@ -80,50 +90,118 @@ impl World {
             connections: BTreeMap::new(),
             happenings: BinaryHeap::new(),
             planned: 0,
-            faults: Faults::None,
+            lossy: 0,
+            refuses: now,
         };
-        world.serve(0);
-        world.serve(1);
-        world
+        link.serve(OURS);
+        link.serve(PEERS);
+        link
+    }
+
+    /// To the peer of this name, which both dials and is dialled.
+    pub fn new(peer: Name, seed: u64, now: Instant) -> Self {
+        Self::between(peer, [false; 2], seed, now)
+    }
+
+    /// When [`Link::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.happenings.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// All that happens up to `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.poll_timeout().is_some_and(|at| at <= now) {
+            let Some(Reverse((at, _, happening))) = self.happenings.pop() else { break };
+            self.now = at.max(self.now);
+            self.happen(happening);
+        }
+        self.now = now;
+    }
+
+    /// What our speaker is to announce.
+    pub fn set_desired(&mut self, desired: Arc<RouteSet>, now: Instant) {
+        self.handle_timeout(now);
+        self.sides[OURS].desired = desired;
+        self.serve(OURS);
+    }
+
+    /// What our speaker has told since this was last called.
+    pub fn take_events(&mut self) -> Vec<PeerEvent> {
+        std::mem::take(&mut self.sides[OURS].events)
+    }
+
+    /// As [`crate::Speaker::settled`]: the peer's TCP has acknowledged everything up to `version`, or there is no session.
+    pub fn is_settled(&self, version: u64) -> bool {
+        let ours = &self.sides[OURS];
+        ours.state() != PeerState::Established || ours.version_acknowledged() >= version
+    }
+
+    /// Whether both sides think so.
+    pub fn is_established(&self) -> bool {
+        self.states() == [PeerState::Established; 2]
+    }
+
+    /// Whether ours thinks so.
+    pub fn is_up(&self) -> bool {
+        self.sides[OURS].state() == PeerState::Established
+    }
+
+    /// What the peer holds from us; `None`: it has no session.
+    pub fn held(&self) -> Option<&BTreeMap<IpNet, Path>> {
+        self.sides[PEERS].received()
     }
 
     pub(super) fn states(&self) -> [PeerState; 2] {
         [self.sides[0].state(), self.sides[1].state()]
     }
 
-    pub(super) fn run_for(&mut self, duration: Duration, faults: Faults) {
-        let end = self.now + duration;
-        self.faults = faults;
-        if faults == Faults::Many {
-            self.plan_after(Duration::ZERO, Happening::Fault);
-        }
-        while self.happenings.peek().is_some_and(|Reverse((at, _, _))| *at <= end) {
-            let Some(Reverse((at, _, happening))) = self.happenings.pop() else { break };
-            self.now = at.max(self.now);
-            self.happen(happening);
-        }
-        self.now = end;
+    /// The peer does nothing at all until then; its kernel still acknowledges.
+    pub fn freeze_peer(&mut self, until: Instant) {
+        self.freeze(PEERS, until);
     }
 
-    pub(super) fn is_established(&self) -> bool {
-        self.states() == [PeerState::Established; 2]
+    /// The peer refuses connections until then.
+    pub fn refuse(&mut self, until: Instant) {
+        self.refuses = until;
     }
 
-    /// Sessions that each side ever had.
-    pub(super) fn sessions(&self) -> [u64; 2] {
-        [self.sides[0].sessions(), self.sides[1].sessions()]
+    /// The newest connection is reset, and both sides hear it.
+    pub fn reset(&mut self) {
+        let Some((&number, _)) = self.connections.iter().next_back() else { return };
+        self.plan_after(Duration::ZERO, Happening::End(number, 0));
+        self.plan_after(Duration::ZERO, Happening::End(number, 1));
+        self.handle_timeout(self.now);
     }
 
-    /// Both Established over one connection, each holding what the other wants announced.
-    pub(super) fn check_converged(&self) {
-        assert!(self.is_established(), "{:?}", self.states());
-        let shared = self.connections.values().filter(|tcp| {
-            (0..2).all(|side| tcp.ends[side].is_some() && tcp.ends[side] == self.sides[side].session_id())
-        });
-        assert_eq!(shared.count(), 1, "the sessions are over different connections");
-        for side in 0..2 {
-            assert_eq!(self.sides[side].received(), Some(&self.sides[1 - side].wanted()));
+    /// The newest connection is cut from our side on, and from the peer's too if `both`; nobody is told.
+    pub fn cut(&mut self, both: bool) {
+        if let Some(mut newest) = self.connections.last_entry() {
+            // What is cut stays cut.
+            let tcp = newest.get_mut();
+            tcp.cut = [true, both || tcp.cut[1]];
         }
+    }
+
+    /// Our process dies, and its sockets with it; another begins at `again`.
+    pub fn crash(&mut self, again: Instant) {
+        self.restart(OURS, Farewell::Reset);
+        self.freeze(OURS, again);
+    }
+
+    /// The peer dies and comes back empty.
+    pub fn restart_peer(&mut self, farewell: Farewell) {
+        self.restart(PEERS, farewell);
+    }
+
+    /// Our speaker leaves with Cease/Administrative Shutdown, for good.
+    pub fn shut_down(&mut self) {
+        self.sides[OURS].stop(self.now);
+        self.serve(OURS);
+    }
+
+    pub(super) fn freeze(&mut self, side: usize, until: Instant) {
+        self.frozen[side] = self.frozen[side].max(until);
+        self.plan(until, Happening::Thaw(side));
     }
 
     fn plan(&mut self, at: Instant, happening: Happening) {
@@ -141,7 +219,7 @@ impl World {
             Happening::Timer(side) | Happening::Octets(_, side, _) | Happening::End(_, side) => Some(*side),
             Happening::Syn(number) => self.connections.get(number).map(|tcp| 1 - tcp.dialler),
             Happening::Answer(number, _) => self.connections.get(number).map(|tcp| tcp.dialler),
-            Happening::Fault | Happening::Thaw(_) => None,
+            Happening::Thaw(_) => None,
         };
         if let Some(side) = side.filter(|side| self.frozen[*side] > now || !self.waiting[*side].is_empty()) {
             return self.waiting[side].push_back(happening);
@@ -169,7 +247,6 @@ impl World {
                 };
                 self.sides[to].disconnected(id, now);
             }
-            Happening::Fault => self.fault(),
             Happening::Thaw(side) if self.frozen[side] <= now => {
                 let waiting = std::mem::take(&mut self.waiting[side]);
                 waiting.into_iter().for_each(|happening| self.happen(happening));
@@ -182,7 +259,7 @@ impl World {
     }
 
     /// Does what a side wants, until it wants nothing more, and plans its next timer.
-    fn serve(&mut self, side: usize) {
+    pub(super) fn serve(&mut self, side: usize) {
         if self.frozen[side] > self.now {
             return;
         }
@@ -207,7 +284,7 @@ impl World {
         ends[side] = Some(id);
         let tcp = Tcp { dialler: side, ends, cut: [false; 2], arrived: [0; 2], last: [self.now; 2] };
         self.connections.insert(number, tcp);
-        if self.chance(10) {
+        if self.chance(self.lossy) {
             return;
         }
         let delay = self.delay();
@@ -216,7 +293,8 @@ impl World {
 
     fn syn(&mut self, number: u64) {
         let Some(to) = self.connections.get(&number).map(|tcp| 1 - tcp.dialler) else { return };
-        let accepted = if self.chance(10) { None } else { self.sides[to].accept(self.now) };
+        let refused = self.chance(self.lossy) || (to == PEERS && self.now < self.refuses);
+        let accepted = if refused { None } else { self.sides[to].accept(self.now) };
         if let Some(tcp) = self.connections.get_mut(&number) {
             tcp.ends[to] = accepted;
         }
@@ -287,67 +365,24 @@ impl World {
         self.sides[side].acknowledged(id, tcp.arrived[side], self.now);
     }
 
-    fn fault(&mut self) {
-        if self.faults == Faults::None {
-            return;
-        }
-        let side = self.rng.below(2) as usize;
-        match self.rng.below(8) {
-            0 => self.restart(side),
-            1 => {
-                let until = self.now + Duration::from_millis(self.rng.below(20_000));
-                self.frozen[side] = self.frozen[side].max(until);
-                self.plan(until, Happening::Thaw(side));
-            }
-            2 | 3 => self.break_connection(),
-            _ => {
-                let (hosts, first) = (self.rng.below(8) as u8, self.rng.below(4) as u8);
-                let med = self.rng.below(3) as u32;
-                self.sides[side].want(first..first + hosts, med, self.now);
-            }
-        }
-        let pause = Duration::from_millis(self.rng.below(6_000));
-        self.plan_after(pause, Happening::Fault);
-    }
-
-    /// The newest connection: reset, or cut in one or both directions without a word.
-    fn break_connection(&mut self) {
-        let Some((&number, _)) = self.connections.iter().next_back() else { return };
-        let how = self.rng.below(4) as usize;
-        if how < 2 {
-            self.plan_after(Duration::ZERO, Happening::End(number, 0));
-            return self.plan_after(Duration::ZERO, Happening::End(number, 1));
-        }
-        if let Some(tcp) = self.connections.get_mut(&number) {
-            // What is cut stays cut.
-            tcp.cut = [true, how == 2 || tcp.cut[1]];
-        }
-    }
-
-    /// A side dies and comes back empty; the other hears a reset, or nothing.
-    fn restart(&mut self, side: usize) {
-        let (wanted, seed) = (self.sides[side].wanted(), self.rng.next());
-        let passive = self.sides[side].is_passive();
-        self.sides[side] = Side::new(side as u8, passive, seed, self.now);
-        let med = wanted.values().next().copied().unwrap_or_default();
-        let hosts = wanted.keys().map(|prefix| match prefix.addr() {
-            std::net::IpAddr::V4(address) => address.octets()[3],
-            std::net::IpAddr::V6(_) => 0,
-        });
-        self.sides[side].want(hosts, med, self.now);
-        let heard = self.rng.below(2) == 0;
+    /// A side dies and comes back empty.
+    pub(super) fn restart(&mut self, side: usize, farewell: Farewell) {
+        let seed = self.rng.next();
+        self.sides[side] = self.sides[side].anew(seed, self.now);
         let numbers: Vec<u64> = self.connections.keys().copied().collect();
         for number in numbers {
             let Some(tcp) = self.connections.get_mut(&number) else { continue };
             tcp.ends[side] = None;
-            if heard {
+            if farewell == Farewell::Reset {
                 self.plan_after(Duration::ZERO, Happening::End(number, 1 - side));
             }
         }
+        self.handle_timeout(self.now);
+        self.serve(side);
     }
 
     fn chance(&mut self, percent: u64) -> bool {
-        self.faults == Faults::Many && self.rng.below(100) < percent
+        percent > 0 && self.rng.below(100) < percent
     }
 
     fn delay(&mut self) -> Duration {
@@ -356,17 +391,17 @@ impl World {
 }
 
 /// splitmix64.
-struct Rng(u64);
+pub(super) struct Rng(u64);
 
 impl Rng {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 }

@@ -1,6 +1,7 @@
-//! One speaker of the simulation: the real machine, framer and announcer, and a record of what it saw.
+//! One speaker of the simulation: the real machine, framer and announcer, what it tells, and a record of what it saw.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,19 @@ use ipnet::IpNet;
 
 use crate::announcer::Announcer;
 use crate::dialect::{Dialect, NextHops};
-use crate::fixture;
 use crate::fsm::{Action, ConnId, Event, Params, PeerFsm};
 use crate::policy::Policy;
 use crate::route::RouteSet;
-use crate::status::{Negotiated, PeerState};
-use crate::wire::{AttributeContext, Frame, Framer, MessageKind, Update};
+use crate::session::ack_limit;
+use crate::status::{CloseReason, Negotiated, PeerEvent, PeerState};
+use crate::wire::{AttributeContext, Cease, Frame, Framer, MessageKind, Notification, Update};
+
+/// What a peer was told about a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Path {
+    pub med: u32,
+    pub communities: Vec<u32>,
+}
 
 /// What a side wants of the network.
 #[derive(Debug)]
@@ -33,23 +41,28 @@ struct Connection {
 struct Session {
     id: ConnId,
     announcer: Announcer,
-    /// What the peer announced to us on this session: prefix and MED.
-    received: BTreeMap<IpNet, u32>,
+    /// What the peer announced to us on this session.
+    received: BTreeMap<IpNet, Path>,
+    version_acknowledged: u64,
 }
 
 pub(super) struct Side {
+    /// Of the peer.
+    name: Name,
     params: Params,
     fsm: PeerFsm,
     connections: HashMap<ConnId, Connection>,
     session: Option<Session>,
-    desired: Arc<RouteSet>,
+    pub(super) desired: Arc<RouteSet>,
     requests: Vec<Request>,
-    ups: u64,
+    /// Sessions that it ever had.
+    pub(super) ups: u64,
     downs: u64,
+    pub(super) events: Vec<PeerEvent>,
 }
 
 impl Side {
-    pub(super) fn new(number: u8, passive: bool, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(name: Name, number: u8, passive: bool, seed: u64, now: Instant) -> Self {
         let asn = |number: u8| Asn::new(64512 + u32::from(number)).unwrap();
         let params = Params {
             local_as: asn(number),
@@ -64,42 +77,42 @@ impl Side {
             has_key: false,
             connect_retry: Duration::from_secs(2),
         };
+        Self::with(name, params, seed, now)
+    }
+
+    /// As it was in the beginning.
+    pub(super) fn anew(&self, seed: u64, now: Instant) -> Self {
+        Self::with(self.name.clone(), self.params.clone(), seed, now)
+    }
+
+    fn with(name: Name, params: Params, seed: u64, now: Instant) -> Self {
         let mut fsm = PeerFsm::new(params.clone(), seed);
         fsm.handle(Event::Start, now);
-        let desired = Arc::new(RouteSet::empty(now));
         Side {
+            name,
             params,
             fsm,
             connections: HashMap::new(),
             session: None,
-            desired,
+            desired: Arc::new(RouteSet::empty(now)),
             requests: vec![],
             ups: 0,
             downs: 0,
+            events: vec![],
         }
     }
 
-    /// Wants these host numbers announced, with this MED.
-    pub(super) fn want(&mut self, hosts: impl Iterator<Item = u8>, med: u32, now: Instant) {
-        let prefixes: Vec<_> = hosts.map(|host| format!("192.0.2.{host}/32")).collect();
-        let routes: Vec<_> = prefixes.iter().map(|prefix| (prefix.as_str(), med)).collect();
-        self.desired = Arc::new(fixture::decision(self.desired.version + 1, &routes, now));
-    }
-
-    pub(super) fn is_passive(&self) -> bool {
-        self.params.passive
+    pub(super) fn stop(&mut self, now: Instant) {
+        self.fsm.handle(Event::Stop(Notification::cease(Cease::AdministrativeShutdown, "stops")), now);
     }
     pub(super) fn state(&self) -> PeerState {
         self.fsm.state()
     }
-    pub(super) fn sessions(&self) -> u64 {
-        self.ups
-    }
-    pub(super) fn wanted(&self) -> BTreeMap<IpNet, u32> {
-        self.desired.routes.iter().map(|(prefix, route)| (*prefix, route.attributes.med)).collect()
-    }
-    pub(super) fn received(&self) -> Option<&BTreeMap<IpNet, u32>> {
+    pub(super) fn received(&self) -> Option<&BTreeMap<IpNet, Path>> {
         self.session.as_ref().map(|session| &session.received)
+    }
+    pub(super) fn version_acknowledged(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.version_acknowledged)
     }
     pub(super) fn session_id(&self) -> Option<ConnId> {
         self.session.as_ref().map(|session| session.id)
@@ -151,7 +164,19 @@ impl Side {
     /// `acknowledged` octets of connection `id` have arrived at the other side.
     pub(super) fn acknowledged(&mut self, id: ConnId, offset: u64, now: Instant) {
         let Some(session) = self.session.as_mut().filter(|session| session.id == id) else { return };
-        session.announcer.acknowledged(offset, now);
+        for change in session.announcer.acknowledged(offset, now) {
+            session.version_acknowledged = change.version;
+            if change.is_change() {
+                self.events.push(PeerEvent::Acked {
+                    peer: self.name.clone(),
+                    version: change.version,
+                    cause: change.cause,
+                    since_decided: change.age(now),
+                    since_sent: change.since_queued(now),
+                    withdrawn: change.withdrawn().len(),
+                });
+            }
+        }
         if session.announcer.is_overdue(now) {
             self.fsm.handle(Event::Unacknowledged(id), now);
         }
@@ -166,7 +191,16 @@ impl Side {
             let batch = session.announcer.next_batch(&self.desired, connection.queued, now).unwrap();
             let Some(batch) = batch else { break };
             connection.queued += batch.octets.len() as u64;
-            session.announcer.written(connection.queued).for_each(drop);
+            for change in session.announcer.written(connection.queued).filter(|change| change.is_change()) {
+                self.events.push(PeerEvent::Sent {
+                    peer: self.name.clone(),
+                    version: change.version,
+                    cause: change.cause,
+                    announced: change.announced().to_vec(),
+                    withdrawn: change.withdrawn().to_vec(),
+                    since_decided: change.age(now),
+                });
+            }
             self.requests.push(Request::Send(session.id, batch.octets));
             self.fsm.handle(Event::UpdatesSent(session.id), now);
         }
@@ -198,13 +232,17 @@ impl Side {
                 self.ups += 1;
                 assert_eq!(self.ups, self.downs + 1, "up twice");
                 self.session = Some(self.session_on(id, &negotiated, now));
+                let (local, remote) =
+                    (SocketAddr::from(([10, 0, 0, 1], 179)), SocketAddr::from(([10, 0, 0, 2], 179)));
+                self.events.push(PeerEvent::Up { peer: self.name.clone(), negotiated, local, remote });
             }
-            Action::Down(_) => {
+            Action::Down(reason) => {
                 self.downs += 1;
                 assert_eq!(self.ups, self.downs, "down twice");
                 self.session = None;
+                self.events.push(PeerEvent::Down { peer: self.name.clone(), reason });
             }
-            Action::AttemptFailed(_) => {}
+            Action::AttemptFailed(reason) => self.note(reason),
             Action::Update { disposition, .. } => {
                 assert_eq!(disposition, crate::wire::Disposition::Accept);
             }
@@ -215,14 +253,19 @@ impl Side {
     fn session_on(&self, id: ConnId, negotiated: &Negotiated, now: Instant) -> Session {
         let next_hops = NextHops { v4: Some([10, 0, 0, 1].into()), ..NextHops::default() };
         let dialect = Dialect::of(&self.params, negotiated, next_hops);
-        let limit = Duration::from_secs(6);
+        let limit = ack_limit(negotiated.hold_time);
         let (announce, degraded) = (AttributeOverrides::default(), AttributeOverrides::default());
-        let policy = Policy { peer: Name::new("peer").unwrap(), announce, degraded };
+        let policy = Policy { peer: self.name.clone(), announce, degraded };
         Session {
             id,
             announcer: Announcer::new(policy, dialect, true, limit, now),
             received: BTreeMap::new(),
+            version_acknowledged: 0,
         }
+    }
+
+    fn note(&mut self, reason: CloseReason) {
+        self.events.push(PeerEvent::AttemptFailed { peer: self.name.clone(), reason });
     }
 
     /// What must hold after every step.
@@ -237,7 +280,7 @@ impl Side {
 }
 
 impl Session {
-    /// Applies the peer's UPDATE to what it has announced. The MED is all that distinguishes routes here.
+    /// Applies the peer's UPDATE to what it has announced.
     fn take(&mut self, frame: Frame<'_>) {
         let context =
             AttributeContext { as4: true, internal: false, families: &[Family::Ipv4], v4_over_v6: false };
@@ -245,20 +288,24 @@ impl Session {
         for prefix in update.withdrawn.iter() {
             assert!(self.received.remove(&prefix).is_some(), "{prefix} is withdrawn but was not announced");
         }
-        let med = med(update.attributes);
-        self.received.extend(update.announced.iter().map(|prefix| (prefix, med.expect("a MED"))));
+        let path = path(update.attributes);
+        self.received.extend(update.announced.iter().map(|prefix| (prefix, path.clone())));
     }
 }
 
-fn med(mut attributes: &[u8]) -> Option<u32> {
+/// What distinguishes routes here; the rest is the announcer's own tests' business.
+fn path(mut attributes: &[u8]) -> Path {
+    let mut path = Path::default();
     while attributes.remaining() > 3 {
         let (flags, kind) = (attributes.get_u8(), attributes.get_u8());
         let length = if flags & 0x10 == 0 { attributes.get_u8().into() } else { attributes.get_u16() };
-        let (value, rest) = attributes.split_at(length.into());
-        if kind == 4 {
-            return Some(u32::from_be_bytes(value.try_into().unwrap()));
+        let (mut value, rest) = attributes.split_at(length.into());
+        match kind {
+            4 => path.med = value.get_u32(),
+            8 => path.communities = (0..value.len() / 4).map(|_| value.get_u32()).collect(),
+            _ => {}
         }
         attributes = rest;
     }
-    None
+    path
 }
