@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Row, scenarios};
 use crate::common::SOON;
 use crate::common::eventually::eventually;
+use crate::common::process::Process;
 use crate::lab::{LB4, LB6, Lab, Options, VIP4, VIP6};
 use crate::router::Kind;
 
@@ -123,9 +124,36 @@ fn bfd_says_admin_down_at_the_end(router: Kind) {
         let peer = peer.parse().unwrap();
         let gone = |line: &String| line.starts_with("Deleted") && line.contains(vip);
         lab.router_events.stdout().wait_since(mark, SOON, gone).expect("the route goes");
-        eventually("the router was told", SOON, || {
-            lab.router().was_told_admin_down(peer)
-        });
+        eventually("the router was told", SOON, || lab.router().was_told_admin_down(peer));
     }
     lab.daemon.wait_code(SOON * 3, 0);
+}
+
+/// BFD at 3 × 100 ms while wrk keeps every core busy; `BFD_HOLD_SECONDS` says for how long. The router is put ahead of the
+/// load, as one on a machine of its own would be.
+#[test]
+#[ignore = "minutes long, on a quiet machine: BFD_HOLD_SECONDS=600 cargo test --release --test interop bfd_holds -- --ignored --nocapture"]
+fn bfd_holds_while_every_core_is_busy() {
+    if !crate::lab::can_run(Kind::Bird2) {
+        return;
+    }
+    let seconds =
+        std::env::var("BFD_HOLD_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
+    let lab = watched(Kind::Bird2, 100);
+    for process in lab.router().bfd_speakers() {
+        crate::common::process::run("chrt", &["chrt", "--fifo", "--pid", "1", &process.id().to_string()]);
+    }
+    let (duration, url) = (format!("{seconds}s"), format!("http://{VIP4}:{}/", crate::lab::PORT));
+    let argv = ["wrk", "--threads", "4", "--connections", "256", "--duration", &duration, &url];
+    let mut load = Process::start("wrk", &[&lab.client_ns.prefix()[..], &argv].concat());
+    load.wait_exit(Duration::from_secs(seconds + 30));
+    for line in load.stdout().since(0) {
+        println!("{}", line.what);
+    }
+    for session in 0..2 {
+        let bfd = &lab.peer(session)["bfd"];
+        let shown = ["failures", "last_down", "packets_in", "packets_out", "real_time"].map(|key| &bfd[key]);
+        println!("{seconds} s, session {session}: failures, last down, in, out, real time: {shown:?}");
+        assert_eq!((&bfd["failures"], &bfd["state"]), (&json!(0), &json!("Up")));
+    }
 }
