@@ -157,10 +157,12 @@ pub enum BackendAddr {
     Ip(SocketAddr),
     /// The port the client used.
     ClientPort(IpAddr),
-    /// Resolved again and again; whoever reads a configuration sees `Ip` in its place once there is an answer.
+    /// Resolved again and again.
     Name {
         host: Arc<str>,
         port: u16,
+        /// `None` in a configuration as it was read, and until the first answer.
+        answer: Option<IpAddr>,
     },
     Unix(Arc<Path>),
 }
@@ -171,20 +173,10 @@ impl BackendAddr {
         match self {
             BackendAddr::Ip(address) => Some(Endpoint::Tcp(*address)),
             BackendAddr::ClientPort(ip) => Some(Endpoint::Tcp(SocketAddr::new(*ip, port))),
-            BackendAddr::Name { .. } => None,
+            BackendAddr::Name { port, answer, .. } => {
+                answer.map(|ip| Endpoint::Tcp(SocketAddr::new(ip, *port)))
+            }
             BackendAddr::Unix(path) => Some(Endpoint::Unix(Arc::clone(path))),
-        }
-    }
-}
-
-impl BackendAddr {
-    /// For whoever only knows addresses yet: everything else is refused when the file is read.
-    pub fn socket_addr(&self) -> SocketAddr {
-        match self {
-            BackendAddr::Ip(address) => *address,
-            BackendAddr::ClientPort(ip) => SocketAddr::new(*ip, 0),
-            BackendAddr::Name { port, .. } => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port),
-            BackendAddr::Unix(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         }
     }
 }
@@ -200,7 +192,8 @@ impl fmt::Display for BackendAddr {
         match self {
             BackendAddr::Ip(address) => address.fmt(f),
             BackendAddr::ClientPort(ip) => ip.fmt(f),
-            BackendAddr::Name { host, port } => write!(f, "{host}:{port}"),
+            BackendAddr::Name { host, port, answer: None } => write!(f, "{host}:{port}"),
+            BackendAddr::Name { host, port, answer: Some(ip) } => write!(f, "{host}:{port} ({ip})"),
             BackendAddr::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
