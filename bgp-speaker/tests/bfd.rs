@@ -266,10 +266,6 @@ async fn without_its_address_a_session_says_why_and_tries_again() {
     // TEST-NET-1 is nobody's.
     config.peers[0].local_address = Some("192.0.2.1".parse().unwrap());
     let (a, _events) = start(&config).await;
-    let status = eventually(&a, "b", |status| bfd_exists(status)).await;
+    let status = eventually(&a, "b", |status| status.bfd.is_some()).await;
     assert!(bfd(&status).socket_error.is_some() && bfd(&status).local_address.is_none());
-}
-
-fn bfd_exists(status: &bgp_speaker::PeerStatus) -> bool {
-    status.bfd.is_some()
 }
