@@ -59,8 +59,9 @@ impl Bird {
             let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("BGP.{name}: ")));
             line.map(str::to_owned)
         };
-        // With a link-local next hop beside it, the global one comes first.
-        let next_hop = attribute("next_hop")?.split_whitespace().next()?.parse().ok()?;
+        // With a link-local next hop beside it, the global one comes first; `::` if there is none.
+        let next_hops = attribute("next_hop")?;
+        let next_hop = next_hops.split_whitespace().find(|hop| *hop != "::")?.parse().ok()?;
         // Inside the AS the path is empty.
         let as_path = attribute("as_path").unwrap_or_default();
         Some(Route {

@@ -31,9 +31,9 @@ pub struct Frr {
 impl Frr {
     pub fn start(namespace: &Namespace, sessions: &[Session], manner: &Manner) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let bfdd = bfd_configuration(manner);
         // Nexthop groups lose a hop in the kernel after a carrier flap.
         let zebra = "no zebra nexthop kernel enable\n".to_owned();
-        let bfdd = bfd_configuration(manner);
         for (name, text) in [("zebra", zebra), ("bfdd", bfdd), ("bgpd", configuration(sessions, manner))] {
             std::fs::write(dir.path().join(format!("{name}.conf")), text).expect("the configuration file");
         }
@@ -43,7 +43,12 @@ impl Frr {
         eventually("zebra listens", SOON, || dir.path().join("zserv.api").exists());
         let bfdd = manner.bfd.map(|_| daemon(namespace, "bfdd", dir.path()));
         let bgpd = daemon(namespace, "bgpd", dir.path());
-        Frr { bgpd, bfdd, _zebra: zebra, local_as: manner.local_as, dir }
+        let router = Frr { bgpd, bfdd, _zebra: zebra, local_as: manner.local_as, dir };
+        // Until it knows its interfaces it resets sessions; nobody has dialled it yet.
+        eventually("bgpd has met zebra", SOON, || {
+            router.vtysh(&["show zebra client summary"]).lines().any(|line| line.starts_with("bgp "))
+        });
+        router
     }
 
     /// The reply to commands, one after the other.

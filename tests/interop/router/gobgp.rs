@@ -162,9 +162,14 @@ fn configuration(sessions: &[Session], manner: &Manner) -> String {
         if let Some(password) = manner.password {
             let _ = writeln!(text, "auth-password = \"{password}\"");
         }
+        // Otherwise it takes any link-local address of the interface for its own end.
+        let local = session
+            .interface
+            .map(|name| format!("local-address = \"{}%{name}\"\n", session.own))
+            .unwrap_or_default();
         let _ = writeln!(
             text,
-            "[neighbors.transport.config]\npassive-mode = {}\n[neighbors.timers.config]\nconnect-retry = 1\n\
+            "[neighbors.transport.config]\npassive-mode = {}\n{local}[neighbors.timers.config]\nconnect-retry = 1\n\
              hold-time = {}\nkeepalive-interval = {}",
             manner.passive,
             manner.hold_time,

@@ -190,9 +190,8 @@ fn router_clears_the_session(router: Kind) {
     let lab = Lab::announced(router, Options::default());
     lab.wait_peer(0, "the session is up", is_established);
     lab.router().clear(&lab.options().sessions[0]);
-    let peer = lab.wait_peer(0, "the session ended and came back", |peer| {
-        peer["flaps"] == 1 && peer["established"] == 2 && is_established(peer)
-    });
+    let again = |peer: &Value| peer["flaps"] == 1 && peer["established"] == 2 && is_established(peer);
+    let peer = lab.wait_peer(0, "the session ended and came back", again);
     assert_eq!(peer["last_received"]["code"][0], 6, "a Cease: {peer}");
     lab.wait_announced(VIP4);
     assert_eq!(lab.peer(1)["flaps"], 0, "the other session is untouched");
