@@ -1,6 +1,7 @@
 //! What the router sees of a route's attributes.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use rustix::process::Signal;
 
@@ -8,7 +9,8 @@ use super::{Row, scenarios};
 use crate::common::SOON;
 use crate::common::backend::Backend;
 use crate::common::configuration::LOCAL_AS;
-use crate::lab::{Lab, Options, VIP4, VIP6};
+use crate::common::load::Load;
+use crate::lab::{Lab, Options, PORT, VIP4, VIP6};
 use crate::router::{Kind, Route};
 
 scenarios! {
@@ -48,15 +50,15 @@ fn link_bandwidth_arrives(router: Kind) {
     }
 }
 
-/// Ends the daemon and answers the route that the router has before it has none. New connections keep it waiting in
-/// between.
+/// Ends the daemon and answers the route that the router has before it has none. New connections hold the drain up in
+/// between, and none of them fails.
 fn last_route_of_a_drain(router: Kind, options: Options) -> Route {
     let mut lab = Lab::announced(router, options);
+    let service = SocketAddr::new(VIP4.parse().unwrap(), PORT);
+    let load = lab.lb_ns.within(|| Load::on(&[service]));
     lab.daemon.signal(Signal::TERM);
-    let last = lab.wait_rib_with(VIP4, |route| {
-        assert!(lab.fetch_locally(VIP4).is_ok(), "a connection was refused while the route was there");
-        is_graceful_shutdown(route)
-    });
+    let last = lab.wait_rib_with(VIP4, is_graceful_shutdown);
+    load.finish_without_failure();
     lab.wait_no_rib(VIP4);
     lab.daemon.wait_code(SOON * 3, 0);
     last
