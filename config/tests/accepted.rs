@@ -147,7 +147,7 @@ fn a_backend_is_an_address_a_name_a_socket_or_an_address_with_the_clients_port()
     let addresses: Vec<_> = config.services[1].backends.iter().map(|backend| &backend.address).collect();
     let expected = [
         &BackendAddr::Ip(([127, 0, 0, 1], 7001).into()),
-        &BackendAddr::Name { host: "app-1.example.org".into(), port: 7001 },
+        &BackendAddr::Name { host: "app-1.example.org".into(), port: 7001, answer: None },
         &BackendAddr::ClientPort([127, 0, 0, 2].into()),
         &BackendAddr::Unix(std::path::Path::new("/run/app.sock").into()),
     ];

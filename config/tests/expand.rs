@@ -96,7 +96,7 @@ fn backend_address() -> impl Strategy<Value = BackendAddr> {
         (1u16..).prop_map(|port| BackendAddr::Ip(([10, 0, 0, 1], port).into())),
         (1u16..).prop_map(|port| BackendAddr::Ip(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], port).into())),
         (1u8..).prop_map(|last| BackendAddr::ClientPort([10, 0, 0, last].into())),
-        (host, 1u16..).prop_map(|(host, port)| BackendAddr::Name { host: host.into(), port }),
+        (host, 1u16..).prop_map(|(host, port)| BackendAddr::Name { host: host.into(), port, answer: None }),
         "/[ -~äö]{1,40}".prop_map(|path| BackendAddr::Unix(Path::new(&path).into())),
     ]
 }

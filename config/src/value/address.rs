@@ -124,7 +124,7 @@ impl Node {
     pub(crate) fn with_port(&self, port: u16) -> BackendAddr {
         match self {
             Node::Ip(ip) => BackendAddr::Ip(SocketAddr::new(*ip, port)),
-            Node::Name(host) => BackendAddr::Name { host: Arc::clone(host), port },
+            Node::Name(host) => BackendAddr::Name { host: Arc::clone(host), port, answer: None },
         }
     }
 }
@@ -179,7 +179,7 @@ fn parse_backend(text: &str) -> Option<BackendAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse::<u16>().ok().filter(|port| is_number && *port != 0)?;
-    is_host_name(host).then(|| BackendAddr::Name { host: host.into(), port })
+    is_host_name(host).then(|| BackendAddr::Name { host: host.into(), port, answer: None })
 }
 
 /// The longest path of a Unix socket: `sun_path` less its final NUL (unix(7)).

@@ -61,8 +61,11 @@ enum Trial {
 impl Entry {
     pub(super) fn new(target: Target, epoch: Epoch, now: Instant) -> Self {
         let (health, reason) = match &target.address {
-            BackendAddr::Name { host, .. } => (Health::Down, format!("name {host} not resolved")),
-            BackendAddr::Ip(_) | BackendAddr::ClientPort(_) | BackendAddr::Unix(_) => {
+            BackendAddr::Name { host, answer: None, .. } => (Health::Down, format!("name {host} not resolved")),
+            BackendAddr::Ip(_)
+            | BackendAddr::ClientPort(_)
+            | BackendAddr::Name { answer: Some(_), .. }
+            | BackendAddr::Unix(_) => {
                 if target.is_checked() {
                     (Health::Unknown, "not checked yet".into())
                 } else {

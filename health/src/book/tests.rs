@@ -374,7 +374,7 @@ fn without_its_agent_a_backend_has_no_agents_state() {
 
 #[test]
 fn a_name_without_an_address_is_down_and_its_address_is_another_server() {
-    let host = BackendAddr::Name { host: "api.example.org".into(), port: 8082 };
+    let host = BackendAddr::Name { host: "api.example.org".into(), port: 8082, answer: None };
     for resolved in [tcp("a"), unchecked("a")] {
         let mut desk = Desk::with(&[Target { address: host.clone(), ..resolved.clone() }]);
         assert_eq!(desk.health("a"), Health::Down);

@@ -371,7 +371,7 @@ fn a_target_without_an_active_check_is_not_probed() {
     let mut clients = Clients::default();
     let unchecked = target("a", "127.0.0.1:1".parse().unwrap(), CheckKind::None);
     assert!(Probe::new(&unchecked, &mut clients).is_none());
-    let unresolved = BackendAddr::Name { host: "api.example.org".into(), port: 8082 };
+    let unresolved = BackendAddr::Name { host: "api.example.org".into(), port: 8082, answer: None };
     let unresolved =
         Target { address: unresolved, ..target("a", ([127, 0, 0, 1], 1).into(), CheckKind::Tcp) };
     assert!(Probe::new(&unresolved, &mut clients).is_none());
