@@ -84,7 +84,7 @@ pub fn attributes(med: u32) -> Attributes {
     }
 }
 
-/// A decision taken now.
+/// A decision taken now; nothing is watched.
 pub fn routes(version: u64, routes: &[(&str, u32)]) -> Arc<RouteSet> {
     let route = |med: &u32| Route {
         attributes: attributes(*med),
@@ -93,8 +93,7 @@ pub fn routes(version: u64, routes: &[(&str, u32)]) -> Arc<RouteSet> {
     };
     let routes: BTreeMap<IpNet, Route> =
         routes.iter().map(|(prefix, med)| (prefix.parse().unwrap(), route(med))).collect();
-    let watched = routes.keys().copied().collect();
-    Arc::new(RouteSet { version, decided: Instant::now(), cause: version * 10, routes, watched })
+    Arc::new(RouteSet { version, cause: version * 10, routes, ..RouteSet::empty(Instant::now()) })
 }
 
 pub async fn start(config: &Bgp) -> (Speaker, mpsc::Receiver<PeerEvent>) {
