@@ -147,7 +147,10 @@ pub(crate) fn connect(endpoint: &Endpoint, source: Source, options: Options) -> 
 fn connect_tcp(address: SocketAddr, source: Source, options: Options) -> Result<OwnedFd> {
     let socket = stream(address)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
-    set_options(&socket, options)?;
+    sockopt::set_tcp_user_timeout(&socket, options.user_timeout)?;
+    if options.keepalive == KeepAlive::On {
+        sockopt::set_socket_keepalive(&socket, true)?;
+    }
     match source {
         Source::Kernel => {}
         Source::Own(ip) => bind_without_port(&socket, ip)?,
@@ -226,6 +229,7 @@ pub(crate) struct Options {
     pub(crate) user_timeout: u32,
 }
 
+/// Makes a listener's clients behave so from now on.
 pub(crate) fn set_options(socket: &OwnedFd, options: Options) -> Result<()> {
     sockopt::set_tcp_user_timeout(socket, options.user_timeout)?;
     sockopt::set_socket_keepalive(socket, options.keepalive == KeepAlive::On)
