@@ -4,7 +4,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test verify fmt clippy doc licences benches fuzz-check bench bench-versus build install man clean
+.PHONY: help demo test verify fmt clippy doc licences benches fuzz bench bench-versus build install man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ test: ## every test; as root with real routers in network namespaces
 		$(CARGO) nextest run --workspace --no-fail-fast -E 'not binary(interop)'; \
 	fi
 
-verify: fmt clippy test doc licences benches fuzz-check ## everything that CI checks
+verify: fmt clippy test doc licences benches fuzz ## everything that CI checks
 
 fmt: ## formatting is as rustfmt wants it
 	$(CARGO) fmt --all --check
@@ -46,8 +46,11 @@ licences: ## every dependency's licence is one that deny.toml allows
 benches: ## the benchmarks compile
 	$(CARGO) check --workspace --benches --quiet
 
-fuzz-check: ## the fuzz targets compile
-	$(CARGO) check --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz --quiet
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+fuzz: ## every fuzz target on its corpus and some mutations of it, always the same ones
+	@for target in $(FUZZ_TARGETS); do \
+		$(CARGO) run --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target/fuzz --quiet --bin $$target || exit 1; \
+	done
 
 bench: ## micro-benchmarks
 	$(CARGO) bench --workspace

@@ -1,8 +1,8 @@
 //! A BFD Control packet: read, or discarded for one of the reasons of RFC 5880 §6.8.6; what was read is written the same.
-#![no_main]
+#![cfg_attr(feature = "link", no_main)]
 
 use bgp_speaker::bfd::ControlPacket;
-use libfuzzer_sys::fuzz_target;
+use contrail_lb_fuzz::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(packet) = ControlPacket::decode(input) {

@@ -1,10 +1,10 @@
 //! The body of any message: decoded, or refused with the NOTIFICATION that RFC 4271 §6 prescribes. The first octet chooses
 //! the type and the session.
-#![no_main]
+#![cfg_attr(feature = "link", no_main)]
 
 use bgp_speaker::wire::{AttributeContext, Notification, Open, Refresh, Update};
 use config::Family;
-use libfuzzer_sys::fuzz_target;
+use contrail_lb_fuzz::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, body)) = input.split_first() else { return };
@@ -16,7 +16,9 @@ fuzz_target!(|input: &[u8]| {
     };
     let refused = match choice & 3 {
         0 => Open::decode(body).map(|open| drop(open.encode())).err(),
-        1 => Update::decode(body, context).map(|update| update.end_of_rib()).err(),
+        1 => Update::decode(body, context)
+            .map(|update| (update.end_of_rib(), update.path(context.as4), update.announced.iter().count()))
+            .err(),
         2 => {
             if let Some(notification) = Notification::decode(body) {
                 let _ = (notification.describe(), notification.encode());

@@ -1,13 +1,20 @@
 //! Any bytes, in pieces of any size, are messages or one error; the buffer stays bounded.
-#![no_main]
+#![cfg_attr(feature = "link", no_main)]
 
-use bgp_speaker::wire::{Framer, MAX_MESSAGE_LEN};
+use bgp_speaker::wire::{Framer, MAX_EXTENDED_MESSAGE_LEN};
 use bytes::BufMut;
-use libfuzzer_sys::fuzz_target;
+use contrail_lb_fuzz::fuzz_target;
 
-fuzz_target!(|pieces: Vec<&[u8]>| {
+fuzz_target!(|input: &[u8]| {
+    // The first octet chooses the session; then pieces, each behind an octet with its length.
+    let Some((choice, mut rest)) = input.split_first() else { return };
     let mut framer = Framer::default();
-    for mut piece in pieces {
+    if choice & 1 != 0 {
+        framer.extend_messages();
+    }
+    while let Some((length, tail)) = rest.split_first() {
+        let (mut piece, tail) = tail.split_at(tail.len().min(usize::from(*length)));
+        rest = tail;
         while !piece.is_empty() {
             let mut space = framer.space();
             let taken = piece.len().min(space.remaining_mut());
@@ -17,7 +24,7 @@ fuzz_target!(|pieces: Vec<&[u8]>| {
             piece = &piece[taken..];
             loop {
                 match framer.next_frame() {
-                    Ok(Some(frame)) => assert!(frame.body.len() < MAX_MESSAGE_LEN),
+                    Ok(Some(frame)) => assert!(frame.body.len() < MAX_EXTENDED_MESSAGE_LEN),
                     Ok(None) => break,
                     Err(error) => {
                         let _ = error.notification().encode();

@@ -1,7 +1,7 @@
 //! Any text is a configuration or a list of problems, and what is a configuration survives its long form.
-#![no_main]
+#![cfg_attr(feature = "link", no_main)]
 
-use libfuzzer_sys::fuzz_target;
+use contrail_lb_fuzz::fuzz_target;
 
 fuzz_target!(|text: &str| {
     match config::parse(text, "fuzz") {
