@@ -61,4 +61,5 @@ pub use plane::{Applied, DataPlane, PlaneOptions, PrepareError, Prepared, Record
 pub use record::{AccessRecord, Concurrent, Reached};
 pub use standing::{Eligible, Standing};
 pub use stats::{BackendStats, CloseCounts, PlaneStats, ServiceStats};
+pub use tls::hello;
 pub use tls::{CertificateFault, TlsFailure, TlsFileError};
