@@ -245,10 +245,10 @@ mod tests {
             let agreed = negotiate(&Params { extended_next_hop, ..params(families) }, &open(theirs)).unwrap();
             (agreed.extended_messages, agreed.extended_next_hop)
         };
-        assert!(!both(true, BOTH, &theirs), (true, true));
+        assert_eq!(both(true, BOTH, &theirs), (true, true));
         assert_eq!(both(false, BOTH, &theirs), (true, false));
         assert_eq!(both(true, BOTH, &[V4]), (false, false));
-        assert_eq!(both(true, BOTH, &[V4, Capability::ExtendedNextHop { v4_over_v6: false }]).1);
+        assert!(!both(true, BOTH, &[V4, Capability::ExtendedNextHop { v4_over_v6: false }]).1);
         assert!(!both(true, &[Family::Ipv6], &[V6, theirs[2]]).1);
     }
 
