@@ -21,7 +21,8 @@ use crate::control::metrics::Latencies;
 use crate::control::socket::RuntimeSocket;
 use crate::control::view::{self, Status};
 use crate::events::EventId;
-use crate::logging::LevelHandle;
+use crate::logging::Logs;
+use crate::names::{self, Names};
 use crate::reload::{Outcome, Reloader};
 use crate::shutdown;
 use crate::steer::Duty;
@@ -192,7 +193,7 @@ impl Daemon {
 }
 
 /// Runs until stopped by a signal. Logging is set up already.
-pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::Result<()> {
+pub async fn run(file: PathBuf, config: Config, logs: &Logs) -> anyhow::Result<()> {
     let mut signals = shutdown::Signals::install()?;
     let descriptors = lb_core::raise_descriptor_limit().context("cannot raise the limit on open files")?;
     let options = plane_options(&config, descriptors);
@@ -205,7 +206,8 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     );
     let (inputs, channels) = task::channels();
     let Inputs { commands, peer_events, failures } = inputs;
-    let plane = Arc::new(DataPlane::start(options, Arc::new(TrafficObserver(failures)))?);
+    let plane =
+        Arc::new(DataPlane::start(options, Arc::new(TrafficObserver::new(failures, logs.access.clone())))?);
     let latencies = Arc::new(Latencies::new()?);
     let seed = config
         .bgp
@@ -234,7 +236,7 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
         commands,
         speaker: RwLock::new(None),
         latencies,
-        reloader: tokio::sync::Mutex::new(Reloader::new(file, level, peer_events, host, seed)),
+        reloader: tokio::sync::Mutex::new(Reloader::new(file, logs, peer_events, host, seed)),
         credentials: RwLock::default(),
         config: RwLock::new(Arc::new(config.clone())),
         reloads: RwLock::default(),
@@ -243,22 +245,40 @@ pub async fn run(file: PathBuf, config: Config, level: LevelHandle) -> anyhow::R
     daemon.reloader.lock().await.start(&daemon, config).await?;
     let watching = tokio::spawn(daemon.host.clone().watch_addresses());
     let admin = admin.serve(&daemon);
+    let names = tokio::spawn(keep_names_resolved(Arc::clone(&daemon)));
     tracing::info!("serving");
     let stop = tokio::select! {
         stop = signals.serve_reloads_until_stop(&daemon) => stop,
         ended = &mut steering => {
             // Nobody decides any more: what is announced must not stay announced.
             watching.abort();
+            names.abort();
             shutdown::at_once(&daemon).await;
             anyhow::bail!("the steering task has ended: {}", ended.err().map_or("it returned".into(), |e| e.to_string()));
         }
     };
     watching.abort();
+    names.abort();
     shutdown::stop(&daemon, stop, &mut signals).await;
     drop(admin);
     drop(watchdog);
     steering.abort();
     Ok(())
+}
+
+/// Asks again and again what the names of backends stand for.
+async fn keep_names_resolved(daemon: Arc<Daemon>) {
+    let mut again = tokio::time::interval(names::INTERVAL);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        again.tick().await;
+        let wanted = Names::wanted(&daemon.config());
+        if wanted.is_empty() {
+            continue;
+        }
+        let answers = names::resolve(wanted).await;
+        daemon.reloader.lock().await.learn(&daemon, &answers).await;
+    }
 }
 
 /// Descriptors for what is neither the data plane nor counted one by one: admin connections, logs, libraries.

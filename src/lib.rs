@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod events;
 mod logging;
+mod names;
 mod reload;
 mod shutdown;
 mod steer;

@@ -5,20 +5,27 @@
 //! The steps that can fail come first, and each undoes what came before it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bgp_speaker::{PeerEvent, Speaker, SpeakerError};
-use config::{Config, Service};
+use config::{AccessLog, Config, Service};
+use lb_core::Recording;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::app::Daemon;
 use crate::control::http::Credentials;
-use crate::logging::LevelHandle;
+use crate::logging::{AccessLogger, LevelHandle, Logs};
+use crate::names::{self, Names};
 use crate::steer::task::Command;
 use crate::vip::host::Host;
+
+/// How long a configuration waits for names that are new.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How a reload ended.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +39,10 @@ pub struct Outcome {
 pub struct Reloader {
     file: PathBuf,
     level: LevelHandle,
+    access: AccessLogger,
+    /// What holds, without what the names of backends stand for.
+    configured: Option<Arc<Config>>,
+    names: Names,
     peer_events: mpsc::Sender<PeerEvent>,
     host: Host,
     /// Feeds all jitter of the speaker.
@@ -43,18 +54,46 @@ pub struct Reloader {
 impl Reloader {
     pub fn new(
         file: PathBuf,
-        level: LevelHandle,
+        logs: &Logs,
         peer_events: mpsc::Sender<PeerEvent>,
         host: Host,
         seed: u64,
     ) -> Self {
-        Reloader { file, level, peer_events, host, seed, ended: false }
+        let (level, access) = (logs.level.clone(), logs.access.clone());
+        Reloader {
+            file,
+            level,
+            access,
+            configured: None,
+            names: Names::default(),
+            peer_events,
+            host,
+            seed,
+            ended: false,
+        }
     }
 
     /// The first configuration.
-    pub async fn start(&self, daemon: &Daemon, config: Config) -> anyhow::Result<()> {
+    pub async fn start(&mut self, daemon: &Daemon, config: Config) -> anyhow::Result<()> {
         let what = format!("{}: the first configuration", self.file.display());
         self.apply(daemon, Arc::new(config), what).await
+    }
+
+    /// Takes answers about the names of backends. Those that have moved are other backends from now on.
+    pub async fn learn(&mut self, daemon: &Daemon, answers: &[(Arc<str>, Vec<IpAddr>)]) {
+        let mut moved = Vec::new();
+        for (name, answer) in answers {
+            if self.names.learn(name, answer) {
+                moved.push(name.to_string());
+            }
+        }
+        let Some(configured) = self.configured.clone().filter(|_| !moved.is_empty() && !self.ended) else {
+            return;
+        };
+        let what = format!("names resolved: {}", moved.join(", "));
+        if let Err(error) = self.apply(daemon, configured, what).await {
+            tracing::error!("cannot take over what names were resolved to: {error:#}");
+        }
     }
 
     /// No reload is taken any more.
@@ -63,7 +102,7 @@ impl Reloader {
     }
 
     /// Applies the file as it is now.
-    pub async fn reload(&self, daemon: &Daemon) -> Outcome {
+    pub async fn reload(&mut self, daemon: &Daemon) -> Outcome {
         if self.ended {
             return Outcome { ok: false, text: "the daemon is stopping\nnothing was changed".into() };
         }
@@ -75,7 +114,7 @@ impl Reloader {
                 return Outcome { ok: false, text };
             }
         };
-        let before = daemon.config();
+        let before = self.configured.clone().unwrap_or_else(|| daemon.config());
         let after = Arc::new(loaded.config);
         let what = changes(&before, &after);
         let mut text = what.clone();
@@ -95,7 +134,9 @@ impl Reloader {
         }
     }
 
-    async fn apply(&self, daemon: &Daemon, config: Arc<Config>, what: String) -> anyhow::Result<()> {
+    async fn apply(&mut self, daemon: &Daemon, configured: Arc<Config>, what: String) -> anyhow::Result<()> {
+        self.ask_for_new_names(&configured).await;
+        let config = Arc::new(self.names.fill_in(&configured));
         // All that can fail, and each failure leaves things as they were.
         let credentials = config.admin.auth.as_ref().map(Credentials::read).transpose()?;
         let installation = self.host.prepare(&config.services, &config.vips).await?;
@@ -109,7 +150,13 @@ impl Reloader {
         };
         // From here on nothing fails.
         installation.commit().await;
+        self.configured = Some(configured);
         self.level.set(config.global.log.level);
+        self.access.set(config.global.log.access);
+        daemon.plane().set_recording(match config.global.log.access {
+            AccessLog::Off => Recording::Off,
+            AccessLog::Tcplog | AccessLog::Json => Recording::On,
+        });
         daemon.set_credentials(credentials);
         if running.is_none() && speaker.is_some() {
             daemon.set_speaker(speaker.clone()).await;
@@ -125,6 +172,20 @@ impl Reloader {
             running.shutdown("BGP is no longer configured", deadline.into_std()).await;
         }
         Ok(())
+    }
+
+    /// Names that nothing is known of yet are asked for, but not waited for long: what comes later is taken then.
+    async fn ask_for_new_names(&mut self, config: &Config) {
+        let unknown: Vec<_> =
+            Names::wanted(config).into_iter().filter(|name| !self.names.knows(name)).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        if let Ok(answers) = tokio::time::timeout(FIRST_ANSWER, names::resolve(unknown)).await {
+            for (name, answer) in &answers {
+                self.names.learn(name, answer);
+            }
+        }
     }
 
     /// The speaker that the configuration wants; one that it does not want goes on until the routes are decided.
@@ -192,6 +253,7 @@ fn at_next_start(before: &Config, after: &Config) -> Vec<&'static str> {
         ("global.threads", a.threads != b.threads),
         ("global.max_connections", a.max_connections != b.max_connections),
         ("global.log.format", a.log.format != b.log.format),
+        ("global.log.target", a.log.target != b.log.target),
         ("admin.socket", before.admin.socket != after.admin.socket),
         ("admin.listen", before.admin.listen != after.admin.listen),
     ]

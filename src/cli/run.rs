@@ -33,7 +33,7 @@ pub fn run(arguments: &RunArguments) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    let (level, _last_words) = logging::init(&loaded.config.global.log);
+    let logs = logging::init(&loaded.config.global.log);
     for warning in loaded.warnings.iter() {
         tracing::warn!(key = warning.key, line = warning.line, "{}", warning.message);
     }
@@ -43,7 +43,7 @@ pub fn run(arguments: &RunArguments) -> Exit {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(app::run(arguments.config.clone(), loaded.config, level)));
+        .and_then(|runtime| runtime.block_on(app::run(arguments.config.clone(), loaded.config, &logs)));
     match outcome {
         Ok(()) => Exit::Done,
         Err(error) => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bgp_speaker::{PeerEvent, RouteSet, Speaker};
 use config::{BackendId, Config};
 use health::{Monitor, Report};
-use lb_core::{ConnectFailure, DataPlane, Observer};
+use lb_core::{AccessRecord, ConnectFailure, DataPlane, Observer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -22,6 +22,7 @@ use super::why::{Chain, why};
 use super::{Duty, Steer};
 use crate::control::metrics::Latencies;
 use crate::events::{Event, EventId};
+use crate::logging::AccessLogger;
 use crate::vip::host::Host;
 use crate::vip::life_cycle::Input;
 use crate::watchdog::Heart;
@@ -94,13 +95,27 @@ pub struct FailedConnect {
     detail: String,
 }
 
-/// The data plane's seam to the health book. Never blocks: when the channel is full the failure is not counted, and
+/// The data plane's seam to the health book and the access log. Never blocks: when the channel is full the failure is not counted, and
 /// enough others are.
-pub struct TrafficObserver(pub mpsc::Sender<FailedConnect>);
+pub struct TrafficObserver {
+    failures: mpsc::Sender<FailedConnect>,
+    access: AccessLogger,
+}
+
+impl TrafficObserver {
+    pub fn new(failures: mpsc::Sender<FailedConnect>, access: AccessLogger) -> Self {
+        TrafficObserver { failures, access }
+    }
+}
 
 impl Observer for TrafficObserver {
     fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure) {
-        let _ = self.0.try_send(FailedConnect { backend: backend.clone(), detail: failure.to_string() });
+        let _ =
+            self.failures.try_send(FailedConnect { backend: backend.clone(), detail: failure.to_string() });
+    }
+
+    fn connection_ended(&self, record: AccessRecord) {
+        self.access.push(record);
     }
 }
 
