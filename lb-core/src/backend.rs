@@ -96,6 +96,11 @@ impl Backend {
         self.active.0.fetch_update(SeqCst, SeqCst, one_more).is_ok()
     }
 
+    /// Counts one less, which was taken.
+    pub(crate) fn give_back(&self) {
+        self.active.0.fetch_sub(1, SeqCst);
+    }
+
     pub(crate) fn stats(&self, max_connections: Option<u32>) -> BackendStats {
         let standing = self.standing();
         BackendStats {
@@ -140,7 +145,7 @@ impl BackendGuard {
 
 impl Drop for BackendGuard {
     fn drop(&mut self) {
-        self.backend.active.0.fetch_sub(1, SeqCst);
+        self.backend.give_back();
         self.service.released(&self.backend);
     }
 }

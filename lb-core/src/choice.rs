@@ -88,7 +88,9 @@ impl Candidate {
     }
 
     fn is_wanted(&self, ask: &Ask<'_>) -> bool {
-        self.backend.eligible() == Eligible::Yes && !ask.tried.iter().any(|t| Arc::ptr_eq(t, &self.backend))
+        self.portion > 0
+            && self.backend.eligible() == Eligible::Yes
+            && !ask.tried.iter().any(|t| Arc::ptr_eq(t, &self.backend))
     }
 
     fn portion_at(&self, now: Duration) -> u32 {

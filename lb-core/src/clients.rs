@@ -206,15 +206,17 @@ impl<C: Clock> RateLimit<C> {
     }
 }
 
+/// Clients of one hash, each with the time at which it will have its whole allowance back.
+type Bucket = Vec<(Client, Nanos)>;
+
 const BUCKETS: usize = 1024;
 const BUCKET: usize = 128;
 
-/// What is remembered of at most 131,072 clients (2 MiB): the time at which each will have its whole allowance back. Where
-/// there is no room, the one that has used least of its own is forgotten.
+/// What is remembered of at most 131,072 clients (2 MiB). Where there is no room, the one that has used least of its own is forgotten.
 #[derive(Debug)]
 pub(crate) struct Rates {
     hasher: RandomState,
-    buckets: Box<[Mutex<Vec<(Client, Nanos)>>]>,
+    buckets: Box<[Mutex<Bucket>]>,
 }
 
 impl Rates {

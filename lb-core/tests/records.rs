@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use common::*;
 use config::{BackendId, Service};
-use lb_core::{AccessRecord, CloseReason, ConnectFailure, DataPlane, Eligible, Observer, Reached, Recording};
+use lb_core::{AccessRecord, CloseReason, ConnectFailure, DataPlane, Observer, Reached, Recording, Standing};
 
 struct Log(Sender<AccessRecord>);
 
@@ -36,8 +36,8 @@ impl Recorded {
         let (sender, records) = channel();
         let plane = DataPlane::start(ONE_WORKER, Arc::new(Log(sender))).unwrap();
         let _ = plane.commit(plane.prepare(std::slice::from_ref(&service)).unwrap());
-        let all: Vec<_> = service.backends.iter().map(|b| (service.backend_id(b), Eligible::Yes)).collect();
-        plane.set_eligible(&all);
+        let all: Vec<_> = service.backends.iter().map(|b| (service.backend_id(b), Standing::UP)).collect();
+        plane.set_standing(&all);
         plane.set_recording(Recording::On);
         Recorded { plane, records, port }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use config::{Service, SniRoute};
-use lb_core::{CloseReason, Standing, ServiceStats};
+use lb_core::{CloseReason, ServiceStats, Standing};
 use pki::*;
 
 /// A service `web` with routes to `api` (for `api.example.org`) and `any` (for `*.example.org`), each with one backend, of
