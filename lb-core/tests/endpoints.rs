@@ -84,7 +84,8 @@ fn a_unix_socket_that_nobody_listens_on_or_whose_queue_is_full_is_a_refusal() {
 fn a_name_without_an_address_yet_is_passed_over() {
     let server = Server::saying("b1");
     let lab = Lab::with(ONE_WORKER, &[NOWHERE, server.address], |service| {
-        service.backends[0].address = BackendAddr::Name { host: "backend.example".into(), port: 80, answer: None };
+        service.backends[0].address =
+            BackendAddr::Name { host: "backend.example".into(), port: 80, answer: None };
     });
     assert_eq!(read_all(&mut lab.connect()), b"b1");
     assert_eq!(lab.failures.all()[0].1.cause, ConnectCause::Unresolved);

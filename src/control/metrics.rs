@@ -125,7 +125,12 @@ fn one_service(page: &mut Page, service: &ServiceView) {
     let full = service.tls_handshakes.saturating_sub(service.tls_resumed);
     for (kind, count) in [("full", full), ("resumed", service.tls_resumed)] {
         let labels = [("service", name), ("kind", kind)];
-        page.counter("service_tls_handshakes_total", "TLS handshakes with clients, completed.", &labels, count);
+        page.counter(
+            "service_tls_handshakes_total",
+            "TLS handshakes with clients, completed.",
+            &labels,
+            count,
+        );
     }
     for (direction, bytes) in [("in", service.bytes_in), ("out", service.bytes_out)] {
         let labels = [("service", name), ("direction", direction)];
@@ -176,7 +181,12 @@ fn one_peer(page: &mut Page, peer: &PeerStatus) {
         peer.prefixes_dropped,
     );
     if let Some(bfd) = &peer.bfd {
-        page.gauge("bfd_up", "1 while BFD with the peer is Up.", &own, f64::from(bfd.state == SessionState::Up));
+        page.gauge(
+            "bfd_up",
+            "1 while BFD with the peer is Up.",
+            &own,
+            f64::from(bfd.state == SessionState::Up),
+        );
         page.counter("bfd_down_total", "Times BFD left Up because the path failed.", &own, bfd.failures);
         let real_time = f64::from(bfd.real_time);
         page.gauge("bfd_real_time", "1 while BFD runs at real-time priority.", &[], real_time);

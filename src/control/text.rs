@@ -176,7 +176,8 @@ fn bfd_lines(bfd: &BfdStatus, since: f64) -> String {
     if let Some(interval) = bfd.transmit_interval {
         let _ = write!(out, ", sending every {interval:?}");
     }
-    let _ = writeln!(out, ", failed {}×{}", bfd.failures, if bfd.real_time { "" } else { ", not in real time" });
+    let _ =
+        writeln!(out, ", failed {}×{}", bfd.failures, if bfd.real_time { "" } else { ", not in real time" });
     if let Some(reason) = bfd.last_down {
         let _ = writeln!(out, "  bfd last down {reason}");
     }

@@ -30,27 +30,36 @@ fn attributes(vip: &Vip, desire: Desire) -> Option<(Preference, Attributes)> {
     Some(match desire {
         Desire::Withdrawn => return None,
         Desire::Normal => (Preference::Normal, normal),
-        Desire::Degraded => (Preference::Degraded, Attributes {
-            med: vip.degraded.med,
-            local_pref: vip.degraded.local_pref,
-            prepend: vip.degraded.prepend,
-            ..normal
-        }),
-        Desire::Draining => (Preference::Draining, Attributes {
-            med: vip.degraded.med,
-            local_pref: 0,
-            prepend: vip.degraded.prepend,
-            communities: with_graceful_shutdown(&normal.communities),
-            ..normal
-        }),
+        Desire::Degraded => (
+            Preference::Degraded,
+            Attributes {
+                med: vip.degraded.med,
+                local_pref: vip.degraded.local_pref,
+                prepend: vip.degraded.prepend,
+                ..normal
+            },
+        ),
+        Desire::Draining => (
+            Preference::Draining,
+            Attributes {
+                med: vip.degraded.med,
+                local_pref: 0,
+                prepend: vip.degraded.prepend,
+                communities: with_graceful_shutdown(&normal.communities),
+                ..normal
+            },
+        ),
         // The worst that still attracts traffic: any other host wins (RFC 8326 for those who honour it).
-        Desire::LastResort => (Preference::LastResort, Attributes {
-            med: u32::MAX,
-            local_pref: 0,
-            prepend: vip.degraded.prepend,
-            communities: with_graceful_shutdown(&normal.communities),
-            ..normal
-        }),
+        Desire::LastResort => (
+            Preference::LastResort,
+            Attributes {
+                med: u32::MAX,
+                local_pref: 0,
+                prepend: vip.degraded.prepend,
+                communities: with_graceful_shutdown(&normal.communities),
+                ..normal
+            },
+        ),
     })
 }
 

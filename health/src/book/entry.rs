@@ -61,7 +61,9 @@ enum Trial {
 impl Entry {
     pub(super) fn new(target: Target, epoch: Epoch, now: Instant) -> Self {
         let (health, reason) = match &target.address {
-            BackendAddr::Name { host, answer: None, .. } => (Health::Down, format!("name {host} not resolved")),
+            BackendAddr::Name { host, answer: None, .. } => {
+                (Health::Down, format!("name {host} not resolved"))
+            }
             BackendAddr::Ip(_)
             | BackendAddr::ClientPort(_)
             | BackendAddr::Name { answer: Some(_), .. }
