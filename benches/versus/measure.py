@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -21,13 +22,16 @@ class Workload:
     headers: tuple = ()
     per: str = "request"
     tls: bool = False
+    resumes: bool = True
 
 
 WORKLOADS = [
     Workload("kept-alive", "Small requests on 64 kept-alive connections", "/small", 64),
     Workload("connection", "A new connection per request, 64 at a time", "/small", 64, ("Connection: close",)),
     Workload("bulk", "64 MiB bodies on 8 kept-alive connections", "/large", 8, per="byte"),
-    Workload("tls-handshake", "A new TLS connection per request, 64 at a time, each with a whole handshake", "/small", 64,
+    Workload("tls-handshake", "A new TLS connection per request, 16 at a time, each with a whole handshake", "/small", 16,
+             tls=True, resumes=False),
+    Workload("tls-resumed", "A new TLS connection per request, 64 at a time, each resumes a session", "/small", 64,
              ("Connection: close",), tls=True),
     Workload("tls-bulk", "64 MiB bodies on 8 kept-alive TLS connections", "/large", 8, per="byte", tls=True),
 ]
@@ -35,6 +39,8 @@ WORKLOADS = [
 
 def wrk(proxy, workload, seconds):
     """Runs wrk; returns requests, bytes, errors and seconds. An answer other than 2xx or 3xx is an error."""
+    if not workload.resumes:
+        return handshakes(proxy, workload, seconds)
     argv = ["setpriv", "--pdeathsig", "KILL", "--", "wrk", "-t2", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", RESULT_SCRIPT]
     for header in workload.headers:
         argv += ["-H", header]
@@ -42,6 +48,22 @@ def wrk(proxy, workload, seconds):
     environment = os.environ | {"OPENSSL_CONF": str(proxy.directory / "openssl.cnf")} if workload.tls else None
     out = subprocess.run([*map(str, argv), url], check=True, capture_output=True, text=True, env=environment)
     return json.loads(out.stdout.splitlines()[-1])
+
+
+def handshakes(proxy, workload, seconds):
+    """The same with `openssl s_time`, one process a connection: wrk resumes its sessions. It tells no latencies."""
+    host = proxy.tls_url.removeprefix("https://")
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", "openssl", "s_time", "-new", "-connect", host, "-www", workload.path,
+            "-time", str(seconds)]
+    environment = os.environ | {"OPENSSL_CONF": str(proxy.directory / "openssl.cnf")}
+    began = time.monotonic()
+    children = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+                for _ in range(workload.connections)]
+    outputs = [child.communicate()[0] for child in children]
+    counts = [re.search(r"(\d+) connections in \d+ real seconds", output) for output in outputs]
+    errors = sum(child.returncode != 0 or count is None for child, count in zip(children, counts))
+    return {"requests": max(sum(int(count[1]) for count in counts if count), 1), "bytes": 0, "errors": errors,
+            "seconds": time.monotonic() - began, "p50_us": 0, "p99_us": 0}
 
 
 def serves(proxy, workload):
