@@ -345,6 +345,14 @@ mod tests {
     }
 
     #[test]
+    fn a_source_address_takes_no_port_before_it_connects() {
+        // What is bound has no port of its own yet, so that connect(2) may choose one that is in use towards others.
+        let socket = stream(LOOPBACK).unwrap();
+        bind_without_port(&socket, LOOPBACK.ip()).unwrap();
+        assert_eq!(address_of(&socket), LOOPBACK);
+    }
+
+    #[test]
     fn unacknowledged_counts_what_the_peer_has_not_taken() {
         let listening = listener(LOOPBACK, Presence::Required).unwrap();
         let socket = connect(&endpoint_of(&listening), Source::Kernel, OPTIONS).unwrap();

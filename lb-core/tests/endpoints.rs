@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixListener;
@@ -121,33 +120,4 @@ fn a_source_address_that_the_host_does_not_have_is_the_host_s_own_failure() {
     assert_reset(&mut lab.connect());
     lab.await_close(CloseReason::Resources);
     assert!(lab.failures.all().is_empty(), "the backend is not blamed");
-}
-
-#[test]
-fn one_source_port_serves_several_backends_at_once() {
-    // More connections than a host of its own would have ports for them: the ports of this source address are used up
-    // towards each backend on its own. Found by the same port appearing towards two backends.
-    let peers: [Arc<Mutex<Vec<SocketAddr>>>; 3] = Default::default();
-    let servers = peers.each_ref().map(taking_down);
-    let backends: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let lab = Lab::with(ONE_WORKER, &backends, |service| {
-        service.source_address = SourceAddress::Fixed("127.0.0.9".parse().unwrap());
-    });
-    let occupied =
-        || peers.iter().flat_map(|peers| peers.lock().unwrap().iter().map(|p| p.port()).collect::<Vec<_>>());
-    let mut clients = Vec::new();
-    // A quarter of the usual 28,232 ports a side would do for certain; the birthday paradox needs far fewer.
-    eventually("a port is used twice", || {
-        for _ in 0..30 {
-            let mut client = lab.connect();
-            client.read_exact(&mut [0]).unwrap();
-            clients.push(client);
-        }
-        let all: Vec<u16> = occupied().collect();
-        let distinct: BTreeSet<u16> = all.iter().copied().collect();
-        distinct.len() < all.len() || clients.len() > 900
-    });
-    let all: Vec<u16> = occupied().collect();
-    let distinct: BTreeSet<u16> = all.iter().copied().collect();
-    assert!(distinct.len() < all.len(), "{} connections, each with a port of its own", all.len());
 }
