@@ -4,7 +4,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test verify fmt clippy doc licences benches fuzz bench bench-versus build install man clean
+.PHONY: help demo test verify fmt clippy doc licences benches fuzz bench bench-versus convergence build install man clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ bench-versus: ## CPU per request beside HAProxy, nginx and no proxy at all
 	@.ci/setup build versus
 	@$(CARGO) build --release --bin contrail-lb
 	@benches/versus/run --binary target/release/contrail-lb $(ARGS)
+
+convergence: ## how fast the router follows, beside HAProxy and BIRD; as root, takes an hour
+	@.ci/setup build routers versus
+	@$(CARGO) build --release --bin contrail-lb
+	@benches/convergence/run --binary target/release/contrail-lb $(ARGS)
 
 build: ## the release binary, target/release/contrail-lb
 	@.ci/setup build
