@@ -30,6 +30,11 @@ pub enum EventKind {
     ConfigurationApplied,
     BackendUp,
     BackendDown,
+    /// Its results are missing: nothing is known of it any more.
+    CheckStale,
+    CheckFresh,
+    /// An agent changed what its backend may get, not its health.
+    AgentSaid,
     ServiceShort,
     ServiceWhole,
     PlaneStalled,
@@ -54,6 +59,9 @@ impl EventKind {
             EventKind::ConfigurationApplied => "configuration_applied",
             EventKind::BackendUp => "backend_up",
             EventKind::BackendDown => "backend_down",
+            EventKind::CheckStale => "check_stale",
+            EventKind::CheckFresh => "check_fresh",
+            EventKind::AgentSaid => "agent_said",
             EventKind::ServiceShort => "service_short",
             EventKind::ServiceWhole => "service_whole",
             EventKind::PlaneStalled => "plane_stalled",
@@ -77,12 +85,15 @@ impl EventKind {
     pub fn is_bad_news(self) -> bool {
         match self {
             EventKind::BackendDown
+            | EventKind::CheckStale
             | EventKind::ServiceShort
             | EventKind::PlaneStalled
             | EventKind::PeerDown
             | EventKind::BfdDown => true,
             EventKind::ConfigurationApplied
             | EventKind::BackendUp
+            | EventKind::CheckFresh
+            | EventKind::AgentSaid
             | EventKind::ServiceWhole
             | EventKind::PlaneTurning
             | EventKind::VipChanged

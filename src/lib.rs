@@ -12,6 +12,8 @@ mod logging;
 mod names;
 mod reload;
 mod shutdown;
+#[cfg(test)]
+mod simulation;
 mod steer;
 mod vip;
 mod watchdog;

@@ -131,7 +131,7 @@ impl Steer {
                         self.vip_input(vip.address, Input::Undrain, "configured again", cause, now);
                     }
                 }
-                None => self.add_vip(vip, now),
+                None => self.add_vip(vip, cause, now),
             }
         }
         let gone = |address: &IpAddr| config.vips.iter().all(|v| v.address != *address);
@@ -153,15 +153,28 @@ impl Steer {
     pub fn report(&mut self, report: &Report, now: Instant) {
         let before = self.book.get(&report.id).map(|entry| (entry.is_stale(), entry.agent));
         let transition = self.book.record(report);
-        let agent = self.book.get(&report.id).map(|entry| entry.agent);
-        let counts_anew = before.is_some_and(|(was_stale, said)| was_stale || Some(said) != agent);
-        self.take_transition(transition, counts_anew, report.at.min(now));
+        let after = self.book.get(&report.id).map(|entry| (entry.is_stale(), entry.agent));
+        let at = report.at.min(now);
+        let mut note = |kind, text| self.journal.record(at, kind, report.id.to_string(), text, EventId::NONE);
+        let cause = match (transition, before, after) {
+            (Some(transition), _, _) => self.record_transition(&transition, at),
+            (None, Some((true, _)), Some((false, _))) => {
+                note(EventKind::CheckFresh, "check results come again")
+            }
+            (None, Some((_, was)), Some((_, is))) if was != is => {
+                note(EventKind::AgentSaid, &report.outcome.detail)
+            }
+            (None, _, _) => return,
+        };
+        self.judge(cause, at);
     }
 
     /// Live traffic could not reach a backend.
     pub fn connect_failed(&mut self, id: &BackendId, detail: &str, now: Instant) {
-        let transition = self.book.connect_failed(id, detail, now);
-        self.take_transition(transition, false, now);
+        if let Some(transition) = self.book.connect_failed(id, detail, now) {
+            let cause = self.record_transition(&transition, now);
+            self.judge(cause, now);
+        }
     }
 
     /// How long ago the slowest data-plane thread last turned its loop.
@@ -187,9 +200,15 @@ impl Steer {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
+        let fresh: Vec<BackendId> =
+            self.book.iter().filter(|e| !e.is_stale()).map(|e| e.target.id.clone()).collect();
         let mut cause = EventId::NONE;
         for transition in self.book.handle_timeout(now) {
             cause = self.record_transition(&transition, now);
+        }
+        for id in fresh.iter().filter(|id| self.book.get(id).is_some_and(health::Entry::is_stale)) {
+            let text = "no check result for too long: the checker hangs";
+            cause = self.journal.record(now, EventKind::CheckStale, id.to_string(), text, EventId::NONE);
         }
         self.raise_earned(now);
         self.judge(cause, now);
@@ -204,17 +223,6 @@ impl Steer {
 
     pub fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    fn take_transition(&mut self, transition: Option<Transition>, fresh_again: bool, now: Instant) {
-        match transition {
-            Some(transition) => {
-                let cause = self.record_transition(&transition, now);
-                self.judge(cause, now);
-            }
-            None if fresh_again => self.judge(EventId::NONE, now),
-            None => {}
-        }
     }
 
     fn record_transition(&mut self, transition: &Transition, now: Instant) -> EventId {

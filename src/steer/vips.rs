@@ -66,17 +66,20 @@ impl Steer {
             return;
         }
         self.vip_input(address, input, why, cause, now);
-        let is_over = self.vips.get(&address).is_some_and(|v| v.life_cycle.phase() == Phase::AddressDown);
-        if is_over && self.duty == Duty::Serving {
+        let over = self.vips.get(&address).filter(|v| v.life_cycle.phase() == Phase::AddressDown);
+        if let Some(gone) = over.map(VipState::last_event)
+            && self.duty == Duty::Serving
+        {
             self.vips.remove(&address);
             self.route_causes.remove(&address.into());
             // Configured again while it was on its way out?
             let config = Arc::clone(&self.config);
             if let Some(vip) = config.vips.iter().find(|v| v.address == address) {
-                self.add_vip(vip, now);
+                self.add_vip(vip, gone, now);
             }
         }
-        self.judge(EventId::NONE, now);
+        let cause = self.vips.get(&address).map_or(cause, VipState::last_event);
+        self.judge(cause, now);
     }
 
     /// The host cannot yet bring about what a VIP's phase asks for.
@@ -132,7 +135,7 @@ impl Steer {
         Ok(())
     }
 
-    pub(super) fn add_vip(&mut self, vip: &Vip, now: Instant) {
+    pub(super) fn add_vip(&mut self, vip: &Vip, cause: EventId, now: Instant) {
         let state = VipState {
             config: vip.clone(),
             life_cycle: LifeCycle::new(vip),
@@ -142,7 +145,7 @@ impl Steer {
             way: "just configured".into(),
             deadline: now,
             turn: 0,
-            last_event: EventId::NONE,
+            last_event: cause,
         };
         self.effects.entered.push(state.entered(Phase::Init));
         self.vips.insert(vip.address, state);
@@ -239,6 +242,7 @@ impl VipState {
         self.since
     }
 
+    /// What the new policy makes of it shows when its health is judged next.
     pub(super) fn reconfigure(&mut self, vip: &Vip, now: Instant) {
         self.config = vip.clone();
         self.life_cycle.set_policy(vip, now);

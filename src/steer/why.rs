@@ -46,6 +46,9 @@ fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::BackendUp
         | EventKind::BackendDown
+        | EventKind::CheckStale
+        | EventKind::CheckFresh
+        | EventKind::AgentSaid
         | EventKind::ServiceShort
         | EventKind::ServiceWhole
         | EventKind::PlaneStalled

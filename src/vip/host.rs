@@ -176,13 +176,14 @@ impl Host {
             }
             match phase {
                 Phase::Init => {
-                    if host.wait_for_address(address).await {
+                    if host.wait_for_address(entered).await {
                         host.answer(entered, Input::AddressReady, "its address is on the host").await;
                     }
                 }
                 Phase::AddressUp => {
-                    host.open_listeners(address).await;
-                    host.answer(entered, Input::ListenersReady, "its listeners accept").await;
+                    if host.open_listeners(entered).await {
+                        host.answer(entered, Input::ListenersReady, "its listeners accept").await;
+                    }
                 }
                 Phase::Holding => {
                     let held = host.hold_door(address, deadline).await;
@@ -205,7 +206,7 @@ impl Host {
                     host.answer(entered, Input::TrafficEnded, &ended).await;
                 }
                 Phase::Quiet => {
-                    if host.stop_accepting(address, deadline).await {
+                    if host.stop_accepting(entered).await {
                         host.answer(entered, Input::ConnectionsClosed, "no connection is left").await;
                     }
                 }
@@ -289,15 +290,17 @@ impl Host {
         self.0.state.lock().await.placement.remove_all().await;
     }
 
-    /// False: the VIP is no longer configured.
-    async fn wait_for_address(&self, address: IpAddr) -> bool {
+    /// False: the VIP is no longer configured, or wanted elsewhere.
+    async fn wait_for_address(&self, entered: Entered) -> bool {
+        let address = entered.address;
         let mut retry = tokio::time::interval(RETRY);
         let mut said = String::new();
         loop {
             retry.tick().await;
             let problem = {
                 let mut state = self.0.state.lock().await;
-                let Some(vip) = state.vips.get(&address).filter(|_| !state.stopping).cloned() else {
+                let is_wanted = !state.stopping && self.is_turn(entered);
+                let Some(vip) = state.vips.get(&address).filter(|_| is_wanted).cloned() else {
                     return false;
                 };
                 state.down.remove(&address);
@@ -364,18 +367,23 @@ impl Host {
         self.turns().get(&entered.address) == Some(&entered.turn)
     }
 
-    async fn open_listeners(&self, vip: IpAddr) {
+    /// False: they are no longer to be opened.
+    async fn open_listeners(&self, entered: Entered) -> bool {
+        let vip = entered.address;
         let mut retry = tokio::time::interval(RETRY);
         loop {
             retry.tick().await;
             let mut state = self.0.state.lock().await;
+            if !self.is_turn(entered) {
+                return false;
+            }
             if !state.closed.remove(&vip) {
-                return; // the installation has opened them
+                return true; // the installation has opened them
             }
             match self.0.plane.prepare(&state.listening()) {
                 Ok(prepared) => {
                     tokio::task::block_in_place(|| self.0.plane.commit(prepared));
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     state.closed.insert(vip);
@@ -412,9 +420,13 @@ impl Host {
     }
 
     /// Closes the listeners on `vip`, then waits for its connections to end. False: it was opened again meanwhile.
-    async fn stop_accepting(&self, vip: IpAddr, deadline: Instant) -> bool {
+    async fn stop_accepting(&self, entered: Entered) -> bool {
+        let Entered { address: vip, deadline, .. } = entered;
         {
             let mut state = self.0.state.lock().await;
+            if !self.is_turn(entered) {
+                return false;
+            }
             state.closed.insert(vip);
             match self.0.plane.prepare(&state.listening()) {
                 Ok(prepared) => drop(tokio::task::block_in_place(|| self.0.plane.commit(prepared))),

@@ -267,11 +267,10 @@ impl LifeCycle {
         self.judge(now);
     }
 
-    /// A reload's new policy for the same VIP.
+    /// A reload's new policy for the same VIP. It counts from the next input on, which is its health as of that reload.
     pub fn set_policy(&mut self, vip: &Vip, now: Instant) {
         self.policy = vip.into();
         self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
-        self.judge(now);
     }
 
     pub fn handle(&mut self, input: Input, now: Instant) {

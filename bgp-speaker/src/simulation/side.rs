@@ -58,6 +58,7 @@ pub(super) struct Side {
     /// Sessions that it ever had.
     pub(super) ups: u64,
     downs: u64,
+    is_stopped: bool,
     pub(super) events: Vec<PeerEvent>,
 }
 
@@ -98,11 +99,13 @@ impl Side {
             requests: vec![],
             ups: 0,
             downs: 0,
+            is_stopped: false,
             events: vec![],
         }
     }
 
     pub(super) fn stop(&mut self, now: Instant) {
+        self.is_stopped = true;
         self.fsm.handle(Event::Stop(Notification::cease(Cease::AdministrativeShutdown, "stops")), now);
     }
     pub(super) fn state(&self) -> PeerState {
@@ -275,7 +278,7 @@ impl Side {
         assert_eq!(established, self.ups == self.downs + 1);
         assert!(self.connections.len() <= 2);
         let waits_for_the_peer = self.params.passive && self.state() == PeerState::Active;
-        assert!(self.fsm.poll_timeout().is_some() || waits_for_the_peer, "stuck in {}", self.state());
+        assert!(self.fsm.poll_timeout().is_some() || waits_for_the_peer || self.is_stopped, "stuck in {}", self.state());
     }
 }
 

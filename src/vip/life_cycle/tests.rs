@@ -235,10 +235,12 @@ fn a_service_added_by_a_reload_leaves_the_route_alone_until_it_is_checked() {
 }
 
 #[test]
-fn a_new_policy_takes_effect_at_once() {
+fn a_new_policy_takes_effect_with_the_next_word_on_health() {
     let mut host = Host::announced(OnShort::Degrade, OnAllDown::Withdraw);
     host.health(short());
     host.vip.set_policy(&vip(OnShort::Withdraw, OnAllDown::Withdraw), host.now);
+    assert_eq!(host.vip.desire(), Desire::Degraded);
+    host.health(short());
     assert_eq!(host.vip.desire(), Desire::Withdrawn);
 }
 

@@ -1,0 +1,429 @@
+//! What must be true after every step. Knows the rules from the documentation, not from the code it judges.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp_speaker::{Preference, RouteSet};
+use config::{BackendId, Config, OnAllDown, OnShort, Service, Vip};
+use health::{Report, Target, Verdict};
+use lb_core::Eligible;
+
+use super::checker::{Checker, Server};
+use super::shadow::Shadow;
+use crate::events::{Event, EventId, EventKind};
+use crate::steer::Effects;
+use crate::vip::life_cycle::{Desire, Phase};
+
+/// Beyond its deadline a drain takes no longer than the host's answers do.
+const DRAIN_SLACK: Duration = Duration::from_secs(4);
+/// How often the data plane's threads are looked at.
+pub const PLANE_WATCH: Duration = Duration::from_millis(500);
+const LEVELS: [Desire; 3] = [Desire::LastResort, Desire::Degraded, Desire::Normal];
+
+/// What a VIP's services amount to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fitness {
+    Healthy,
+    Pending { is_short: bool },
+    Short,
+    AllDown,
+    Stale,
+}
+
+/// One VIP's history.
+#[derive(Debug)]
+struct Tracker {
+    phase: Phase,
+    desire: Desire,
+    /// Per level: since when at the latest it has been fit for it, without a break: what may be announced.
+    may: [Option<Instant>; LEVELS.len()],
+    /// The same, at the earliest: what must be announced.
+    must: [Option<Instant>; LEVELS.len()],
+    /// How often its health lowered its route since it was released.
+    lowered: u32,
+    drain_deadline: Option<Instant>,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    pub config: Option<Arc<Config>>,
+    pub backends: BTreeMap<BackendId, Shadow>,
+    vips: BTreeMap<IpAddr, Tracker>,
+    eligible: BTreeMap<BackendId, Eligible>,
+    events: Vec<Event>,
+    pub plane_stalled: bool,
+    pub routes: Option<Arc<RouteSet>>,
+}
+
+impl Oracle {
+    pub fn configured(&mut self, config: &Arc<Config>, targets: &[Target], now: Instant) {
+        let mut before = std::mem::take(&mut self.backends);
+        for target in targets {
+            let shadow = match before.remove(&target.id) {
+                Some(shadow) => shadow.reloaded(target, now),
+                None => Shadow::new(target, now),
+            };
+            self.backends.insert(target.id.clone(), shadow);
+        }
+        self.eligible.clear();
+        self.config = Some(Arc::clone(config));
+    }
+
+    pub fn reported(&mut self, report: &Report) {
+        if let Some(shadow) = self.backends.get_mut(&report.id) {
+            match report.outcome.verdict() {
+                Verdict::NotMade => {}
+                verdict => shadow.observe(verdict == Verdict::Passed, report.at),
+            }
+        }
+    }
+
+    pub fn connect_failed(&mut self, id: &BackendId, now: Instant) {
+        if let Some(shadow) = self.backends.get_mut(id) {
+            shadow.connect_failed(now);
+        }
+    }
+
+    pub fn released(&mut self, vip: IpAddr) {
+        if let Some(tracker) = self.vips.get_mut(&vip) {
+            tracker.lowered = 0;
+        }
+    }
+
+    pub fn phases(&self) -> impl Iterator<Item = Phase> {
+        self.vips.values().map(|tracker| tracker.phase)
+    }
+
+    pub fn desire(&self, vip: IpAddr) -> Desire {
+        self.vips.get(&vip).map_or(Desire::Withdrawn, |tracker| tracker.desire)
+    }
+
+    pub fn is_eligible(&self, id: &BackendId) -> bool {
+        self.eligible.get(id) == Some(&Eligible::Yes)
+    }
+
+    /// Takes in what the steering core wants done, and checks all of it.
+    pub fn judge(&mut self, effects: &Effects, now: Instant) {
+        self.journal(&effects.events, now);
+        self.eligible.extend(effects.eligible.iter().cloned());
+        if let Some(routes) = &effects.desired {
+            let before = self.routes.replace(Arc::clone(routes));
+            assert!(before.is_none_or(|before| before.version < routes.version), "versions grow");
+        }
+        let mut before: BTreeMap<IpAddr, (Phase, Desire)> = BTreeMap::new();
+        for (vip, tracker) in &self.vips {
+            before.insert(*vip, (tracker.phase, tracker.desire));
+        }
+        self.follow_phases(effects);
+        let Some(config) = self.config.clone() else { return };
+        self.eligibility(&config, now);
+        let routes = self.routes.clone();
+        let plane_stalled = self.plane_stalled;
+        for (address, tracker) in &mut self.vips {
+            tracker.desire = routes.as_ref().map_or(Desire::Withdrawn, |routes| desired(routes, *address));
+            let was = before.get(address).copied().unwrap_or((Phase::Init, Desire::Withdrawn));
+            let Some(vip) = config.vips.iter().find(|vip| vip.address == *address) else {
+                tracker.check_phase(was.1, *address);
+                continue;
+            };
+            let fitness =
+                if plane_stalled { Fitness::Stale } else { fitness(&config, vip, &self.backends, now) };
+            tracker.check_phase(was.1, *address);
+            tracker.check_route(vip, fitness, was, now);
+            tracker.check_drain(*address, now);
+        }
+    }
+
+    /// Invariant 9: ids grow by one, causes are older, every change of a VIP leads back to something that began it.
+    fn journal(&mut self, fresh: &[Event], now: Instant) {
+        for event in fresh {
+            assert_eq!(event.id.0, self.events.len() as u64 + 1, "the ids of events have no gap");
+            assert!(event.cause < event.id && event.at <= now, "{event:?} is caused by what comes after it");
+            self.events.push(event.clone());
+            if event.kind == EventKind::VipChanged {
+                let root = self.root(event.cause);
+                assert!(
+                    root.is_some_and(|root| root.kind.begins()),
+                    "{} {} has no first cause, but {root:?}",
+                    event.subject,
+                    event.text
+                );
+            }
+        }
+    }
+
+    fn root(&self, cause: EventId) -> Option<&Event> {
+        let event = self.events.get(usize::try_from(cause.0.checked_sub(1)?).ok()?)?;
+        if event.cause == EventId::NONE { Some(event) } else { self.root(event.cause) }
+    }
+
+    /// Invariant 2: no edge that the life cycle does not have.
+    fn follow_phases(&mut self, effects: &Effects) {
+        for entered in &effects.entered {
+            let known = self.vips.get(&entered.address).map(|tracker| tracker.phase);
+            if entered.phase == entered.left {
+                assert_eq!(entered.phase, Phase::Init, "only a new VIP enters a phase from itself");
+                assert!(
+                    known.is_none_or(|phase| phase == Phase::AddressDown),
+                    "{} is added twice",
+                    entered.address
+                );
+                self.vips.insert(entered.address, Tracker::new());
+                continue;
+            }
+            assert_eq!(known, Some(entered.left), "{}", entered.address);
+            assert!(may_follow(entered.left, entered.phase), "{:?} → {:?}", entered.left, entered.phase);
+            let tracker = self.vips.get_mut(&entered.address).expect("it is known");
+            tracker.phase = entered.phase;
+            tracker.drain_deadline = is_leaving(entered.phase).then_some(entered.deadline);
+        }
+    }
+
+    /// Invariants 5, 6 and 7: who may take connections is exactly who is up, as the rules of rise and fall have it.
+    fn eligibility(&self, config: &Config, now: Instant) {
+        for service in &config.services {
+            for backend in &service.backends {
+                let id = service.backend_id(backend);
+                let expected = !backend.disabled && self.backends.get(&id).is_some_and(|b| b.is_up());
+                assert_eq!(
+                    self.is_eligible(&id),
+                    expected,
+                    "{id} takes traffic; {:?} at {now:?}",
+                    self.backends.get(&id)
+                );
+            }
+        }
+    }
+
+    /// Invariant 1, from the outside: who has been dead, or well, for long enough is known to be.
+    pub fn knows_reality(&self, checker: &Checker, now: Instant) {
+        for (id, shadow) in &self.backends {
+            let (Some(server), Some(since)) = (checker.servers.get(id), checker.steady_since(id)) else {
+                continue;
+            };
+            let check = &shadow.target.check;
+            let slowest = check.interval.max(check.down_interval.unwrap_or_default()).mul_f64(1.65);
+            let of =
+                |times: u8| (slowest + check.timeout) * u32::from(times + 1) + Duration::from_millis(300);
+            match server {
+                Server::Refuses | Server::Hangs if now > since + of(check.fall) => {
+                    assert!(!shadow.is_up(), "{id} has been dead for {:?} and is still up", now - since);
+                }
+                Server::Answers if now > since + of(check.rise) => {
+                    assert!(shadow.is_up(), "{id} has been well for {:?} and is still down", now - since);
+                }
+                Server::Answers | Server::Refuses | Server::Hangs | Server::Late => {}
+            }
+        }
+    }
+
+    /// The best that a VIP's health allows now.
+    pub fn deserves(&self, vip: &Vip, now: Instant) -> Desire {
+        let Some(config) = &self.config else { return Desire::Withdrawn };
+        let fitness =
+            if self.plane_stalled { Fitness::Stale } else { fitness(config, vip, &self.backends, now) };
+        fitness.allows(vip, self.desire(vip.address))
+    }
+}
+
+impl Tracker {
+    fn new() -> Self {
+        Tracker {
+            phase: Phase::Init,
+            desire: Desire::Withdrawn,
+            may: [None; LEVELS.len()],
+            must: [None; LEVELS.len()],
+            lowered: 0,
+            drain_deadline: None,
+        }
+    }
+
+    /// The route is what the phase says: none without address and listeners (invariant 1).
+    fn check_phase(&self, before: Desire, address: IpAddr) {
+        let expected = match self.phase {
+            Phase::Announced => Desire::Normal,
+            Phase::Degraded => Desire::Degraded,
+            Phase::LastResort => Desire::LastResort,
+            Phase::Draining => Desire::Draining,
+            Phase::Holding => {
+                return assert!(self.desire > Desire::Withdrawn && before > Desire::Withdrawn, "{address}");
+            }
+            Phase::Init | Phase::AddressUp | Phase::Listening | Phase::Withdrawn => Desire::Withdrawn,
+            Phase::Quiet | Phase::Closed | Phase::AddressDown => Desire::Withdrawn,
+        };
+        assert_eq!(self.desire, expected, "{address} in {:?}", self.phase);
+    }
+
+    /// Invariants 1, 4 and 7: worse at once, better when earned and then without fail.
+    fn check_route(&mut self, vip: &Vip, fitness: Fitness, (was_in, was): (Phase, Desire), now: Instant) {
+        let on_the_way_out = matches!(self.phase, Phase::Holding | Phase::Draining);
+        if !is_serving(self.phase) && !on_the_way_out {
+            (self.may, self.must) = ([None; LEVELS.len()], [None; LEVELS.len()]);
+            return;
+        }
+        let fit = fitness.allows(vip, self.desire);
+        // What the route would be without the drain cannot be seen.
+        let hidden = on_the_way_out && fitness.leaves_as_it_is(vip);
+        for (n, level) in LEVELS.into_iter().enumerate() {
+            self.may[n] = (level <= fit || hidden).then(|| self.may[n].unwrap_or(now));
+            self.must[n] = (level <= fit && !on_the_way_out).then(|| self.must[n].unwrap_or(now));
+        }
+        if on_the_way_out {
+            return;
+        }
+        let address = vip.address;
+        assert!(self.desire <= fit, "{address} is announced as {:?}, but is {fitness:?}", self.desire);
+        if is_serving(was_in) && self.desire < was {
+            assert_eq!(
+                self.desire,
+                was.min(fitness.allows(vip, was)),
+                "{address} is lowered for nothing: {fitness:?}"
+            );
+            self.lowered += 1;
+        }
+        for (n, level) in LEVELS.into_iter().enumerate() {
+            if was < level && self.desire >= level && !matches!(was_in, Phase::Draining | Phase::Holding) {
+                let earned = self.may[n].is_some_and(|since| since + vip.announce_delay <= now);
+                assert!(earned, "{address} is announced as {level:?} before announce_delay is over");
+            }
+            let most = if self.lowered <= 1 {
+                vip.announce_delay
+            } else {
+                vip.announce_delay.max(vip.flap.max_delay)
+            };
+            let overdue = self.must[n].is_some_and(|since| since + most < now);
+            assert!(
+                !overdue || self.desire >= level,
+                "{address} has been fit for {level:?} for more than {most:?}"
+            );
+        }
+    }
+
+    /// Invariant 3: a drain ends.
+    fn check_drain(&self, address: IpAddr, now: Instant) {
+        let ends = self.drain_deadline.map(|deadline| deadline + DRAIN_SLACK);
+        assert!(ends.is_none_or(|ends| now <= ends), "{address} has been in {:?} for too long", self.phase);
+    }
+}
+
+impl Fitness {
+    /// The best route that it allows, with `current` being announced.
+    fn allows(self, vip: &Vip, current: Desire) -> Desire {
+        let short = match vip.on_short {
+            OnShort::Degrade => Desire::Degraded,
+            OnShort::Withdraw => Desire::Withdrawn,
+        };
+        match self {
+            Fitness::Healthy => Desire::Normal,
+            Fitness::Pending { is_short: false } => current,
+            Fitness::Pending { is_short: true } => current.min(short),
+            Fitness::Short => short,
+            Fitness::AllDown if vip.on_all_down == OnAllDown::LastResort => Desire::LastResort,
+            Fitness::AllDown if vip.on_all_down == OnAllDown::Hold => current,
+            Fitness::AllDown | Fitness::Stale => Desire::Withdrawn,
+        }
+    }
+
+    fn leaves_as_it_is(self, vip: &Vip) -> bool {
+        match self {
+            Fitness::Pending { .. } => true,
+            Fitness::AllDown => vip.on_all_down == OnAllDown::Hold,
+            Fitness::Healthy | Fitness::Short | Fitness::Stale => false,
+        }
+    }
+}
+
+impl EventKind {
+    /// Whether such an event may be the first of a chain that moves a VIP.
+    fn begins(self) -> bool {
+        match self {
+            EventKind::ConfigurationApplied | EventKind::BackendUp | EventKind::BackendDown => true,
+            EventKind::CheckStale | EventKind::CheckFresh | EventKind::AgentSaid => true,
+            EventKind::PlaneStalled | EventKind::PlaneTurning => true,
+            EventKind::Draining | EventKind::Undrained | EventKind::Released => true,
+            EventKind::VipChanged | EventKind::ServiceShort | EventKind::ServiceWhole => false,
+            EventKind::TrafficEnded | EventKind::UpdateSent => false,
+            EventKind::UpdateAcknowledged | EventKind::PeerUp | EventKind::PeerDown => false,
+            EventKind::PeerNote | EventKind::BfdUp | EventKind::BfdDown => false,
+        }
+    }
+}
+
+/// As what a VIP is to be announced.
+pub fn desired(routes: &RouteSet, address: IpAddr) -> Desire {
+    match routes.routes.get(&address.into()).map(|route| route.preference) {
+        None => Desire::Withdrawn,
+        Some(Preference::Normal) => Desire::Normal,
+        Some(Preference::Degraded) => Desire::Degraded,
+        Some(Preference::Draining) => Desire::Draining,
+        Some(Preference::LastResort) => Desire::LastResort,
+    }
+}
+
+fn fitness(config: &Config, vip: &Vip, backends: &BTreeMap<BackendId, Shadow>, now: Instant) -> Fitness {
+    let of_vip: Vec<&Service> = config.services.iter().filter(|s| s.vips.contains(&vip.address)).collect();
+    let any_required = of_vip.iter().any(|service| service.required);
+    let counted = of_vip.into_iter().filter(|service| service.required || !any_required);
+    let all: Vec<Fitness> = counted.map(|service| service_fitness(service, backends, now)).collect();
+    let has = |wanted: fn(&Fitness) -> bool| all.iter().any(wanted);
+    let is_short = has(|f| matches!(f, Fitness::Short | Fitness::AllDown));
+    if !any_required && has(|f| *f == Fitness::Healthy) {
+        return Fitness::Healthy;
+    }
+    if has(|f| *f == Fitness::Stale) && (any_required || !has(|f| matches!(f, Fitness::Pending { .. }))) {
+        Fitness::Stale
+    } else if has(|f| matches!(f, Fitness::Pending { .. })) {
+        Fitness::Pending { is_short: is_short && any_required }
+    } else if !is_short {
+        Fitness::Healthy
+    } else if all.iter().all(|f| *f == Fitness::AllDown) {
+        Fitness::AllDown
+    } else {
+        Fitness::Short
+    }
+}
+
+fn service_fitness(service: &Service, backends: &BTreeMap<BackendId, Shadow>, now: Instant) -> Fitness {
+    let usable = service.backends.iter().filter(|b| !b.disabled);
+    let shadows: Vec<_> = usable.filter_map(|b| backends.get(&service.backend_id(b))).collect();
+    let fresh = shadows.iter().filter(|shadow| !shadow.is_stale(now));
+    let healthy = fresh.clone().filter(|shadow| shadow.is_up()).count();
+    if healthy >= service.min_healthy as usize {
+        Fitness::Healthy
+    } else if fresh.clone().any(|shadow| !shadow.is_known()) {
+        Fitness::Pending { is_short: false }
+    } else if !shadows.is_empty() && fresh.count() == 0 {
+        Fitness::Stale
+    } else if healthy == 0 {
+        Fitness::AllDown
+    } else {
+        Fitness::Short
+    }
+}
+
+fn is_serving(phase: Phase) -> bool {
+    matches!(phase, Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort)
+}
+
+/// Its address may have to wait for the BGP sessions, all else has its time.
+fn is_leaving(phase: Phase) -> bool {
+    matches!(phase, Phase::Holding | Phase::Draining | Phase::Withdrawn | Phase::Quiet)
+}
+
+/// The edges of the life cycle.
+fn may_follow(from: Phase, to: Phase) -> bool {
+    use Phase::{AddressDown, AddressUp, Closed, Draining, Holding, Init, Quiet, Withdrawn};
+    match (from, to) {
+        (Init, AddressUp) => true,
+        // Through Listening, at once where announce_delay is 0.
+        (AddressUp, to) if is_serving(to) => true,
+        (Holding, Draining) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
+        (from, Holding) => is_serving(from) && from != Phase::Listening,
+        (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet | AddressDown) || is_serving(from),
+        (from, Withdrawn) => matches!(from, Init | AddressUp | Phase::Listening | Holding | Draining),
+        (Holding | Draining, to) => is_serving(to),
+        (from, to) => is_serving(from) && is_serving(to),
+    }
+}
