@@ -112,7 +112,7 @@ class HaproxyBird:
             f"log stderr all;\nrouter id {HOSTS[lb]}.2;\nprotocol device {{}}\n"
             f"protocol static vip {{ ipv4; route {VIP}/32 blackhole; }}\n"
             f"protocol bfd {{ interface \"*\" {{ min rx interval 300 ms; min tx interval 300 ms; multiplier 3; }}; }}\n"
-            f"protocol bgp router {{ local {HOSTS[lb]}.2 as {LB_AS}; neighbor {HOSTS[lb]}.1 as {ROUTER_AS}; hold time 9; "
+            f"protocol bgp upstream {{ local {HOSTS[lb]}.2 as {LB_AS}; neighbor {HOSTS[lb]}.1 as {ROUTER_AS}; hold time 9; "
             f"connect delay time 1; connect retry time 1; error wait time 1, 1; {'bfd on; ' if self.bfd else ''}"
             "ipv4 { import none; export where source = RTS_STATIC; next hop self; }; }\n")
         ctl = folder / "ctl"
