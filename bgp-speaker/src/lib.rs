@@ -8,14 +8,17 @@ mod announcer;
 pub mod bfd;
 mod connection;
 mod dialect;
+mod dialling;
 #[cfg(test)]
 mod fixture;
 mod fsm;
+mod lingering;
 mod listener;
 mod md5;
 mod observer;
 mod own_paths;
 pub mod pack;
+mod path_watch;
 mod peer_task;
 mod policy;
 mod rib;

@@ -5,10 +5,9 @@
 //! reads a bounded piece at a time: commands, desired routes and timers come before what the peer has to say.
 #![allow(clippy::disallowed_methods, reason = "this driver owns the peer's clock")]
 
-use std::future::{Future, pending};
+use std::future::pending;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,24 +15,22 @@ use socket2::SockRef;
 use tokio::io::Ready;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-use crate::bfd::{BfdStatus, SessionState};
+use crate::bfd::BfdStatus;
 use crate::connection::{Connection, Connections};
 use crate::dialect::{Dialect, NextHops};
+use crate::dialling::Dialling;
 use crate::fsm::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
+use crate::lingering::Lingering;
 use crate::md5::Md5Key;
 use crate::observer::Observer;
+use crate::path_watch::{PathNews, PathWatch};
 use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::session::{Session, Standing};
 use crate::status::{CloseReason, Negotiated, PeerEvent};
 use crate::transport::Endpoint;
 use crate::wire::{Cease, Disposition, MessageKind, Notification};
-
-/// Closed connections whose last octets may still get through, at once.
-const MAX_LINGERING: usize = 16;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// What the handle asks of a peer's task.
 #[derive(Debug)]
@@ -62,19 +59,16 @@ pub(crate) struct Blueprint {
     pub(crate) bfd: watch::Receiver<Option<BfdStatus>>,
 }
 
-type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
-
 pub(crate) struct PeerTask<'a> {
     blueprint: Blueprint,
     commands: &'a mut mpsc::Receiver<Command>,
     fsm: PeerFsm,
-    dial: Option<(ConnId, Dial)>,
+    dial: Dialling,
     connections: Connections,
     session: Option<Session>,
-    lingering: JoinSet<()>,
+    lingering: Lingering,
     stopping: bool,
-    /// What has been made known of BFD; `None`: there is none.
-    path: Option<PathHistory>,
+    path: PathWatch,
 }
 
 /// What woke the task.
@@ -90,15 +84,15 @@ enum Wake {
 impl<'a> PeerTask<'a> {
     pub(crate) fn new(blueprint: Blueprint, commands: &'a mut mpsc::Receiver<Command>) -> Self {
         let fsm = PeerFsm::new(blueprint.params.clone(), blueprint.seed);
-        let path = blueprint.bfd.borrow().as_ref().map(PathHistory::of);
+        let path = PathWatch::since(blueprint.bfd.borrow().as_ref());
         PeerTask {
             blueprint,
             commands,
             fsm,
-            dial: None,
+            dial: Dialling::default(),
             connections: Connections::default(),
             session: None,
-            lingering: JoinSet::new(),
+            lingering: Lingering::default(),
             stopping: false,
             path,
         }
@@ -119,13 +113,13 @@ impl<'a> PeerTask<'a> {
             }
             self.carry_out();
         }
-        while self.lingering.join_next().await.is_some() {}
+        self.lingering.all_ended().await;
     }
 
     async fn wait(&mut self) -> Wake {
         // A peer that never stops sending must not keep other tasks from running.
         tokio::task::consume_budget().await;
-        while self.lingering.try_join_next().is_some() {}
+        self.lingering.forget_ended();
         let proof = self.session.as_ref().and_then(Session::poll_timeout);
         let deadline = [self.fsm.poll_timeout(), proof].into_iter().flatten().min();
         let [outbound, inbound] = self.connections.both();
@@ -134,8 +128,9 @@ impl<'a> PeerTask<'a> {
             command = self.commands.recv() => Wake::Command(command),
             Ok(()) = self.blueprint.desired.changed() => Wake::Desired,
             Ok(()) = self.blueprint.bfd.changed() => Wake::Path,
+            // A dial that was answered before its deadline was noticed is no failed one.
+            (id, outcome) = self.dial.outcome() => Wake::Dialled(id, outcome),
             () = until(deadline) => Wake::Deadline,
-            (id, outcome) = dialling(&mut self.dial) => Wake::Dialled(id, outcome),
             ready = Connection::ready(outbound) => Wake::Ready(Slot::Outbound, ready),
             ready = Connection::ready(inbound) => Wake::Ready(Slot::Inbound, ready),
         }
@@ -151,25 +146,19 @@ impl<'a> PeerTask<'a> {
         }
     }
 
-    /// BFD has changed its state. Only a path that was Up and failed ends the session (RFC 5882 §4.3): one that never
-    /// came Up, or is held down by an operator on either side, says nothing about it.
     fn path_changed(&mut self) {
         let status = self.blueprint.bfd.borrow_and_update().clone();
-        let before = std::mem::replace(&mut self.path, status.as_ref().map(PathHistory::of));
-        let (Some(status), Some(now), observer) = (status, self.path, &self.blueprint.observer) else {
-            return;
-        };
-        // What was before we looked for the first time is history, but for the state it led to.
-        let is_up = status.state == SessionState::Up;
-        let before = before.unwrap_or(PathHistory { ups: now.ups - u64::from(is_up), ..now });
-        if now.ups > before.ups {
-            observer.emit(PeerEvent::BfdUp { peer: observer.name().clone() });
-        }
-        let Some(reason) = status.last_down.filter(|_| now.downs > before.downs) else { return };
-        observer.emit(PeerEvent::BfdDown { peer: observer.name().clone(), reason });
-        if now.failures > before.failures {
-            let notification = Notification::cease(Cease::BfdDown, "");
-            self.fsm.handle(Event::PathDown(notification, reason.to_string()), Instant::now());
+        let observer = &self.blueprint.observer;
+        for news in self.path.changed(status.as_ref()) {
+            let peer = observer.name().clone();
+            match news {
+                PathNews::Up => observer.emit(PeerEvent::BfdUp { peer }),
+                PathNews::Down(reason) => observer.emit(PeerEvent::BfdDown { peer, reason }),
+                PathNews::Failed(reason) => {
+                    let notification = Notification::cease(Cease::BfdDown, "");
+                    self.fsm.handle(Event::PathDown(notification, reason.to_string()), Instant::now());
+                }
+            }
         }
     }
 
@@ -207,7 +196,7 @@ impl<'a> PeerTask<'a> {
                 let id = ConnId { slot: Slot::Inbound, generation: 0 };
                 let Ok(mut refused) = Connection::new(id, stream) else { return };
                 refused.queue(Notification::cease(Cease::ConnectionRejected, "").encode());
-                self.linger(refused);
+                self.lingering.add(refused);
             }
         }
     }
@@ -216,13 +205,12 @@ impl<'a> PeerTask<'a> {
     /// finds nothing left to do.
     fn install(&mut self, id: ConnId, stream: TcpStream) -> io::Result<()> {
         if let Some(replaced) = self.connections.insert(Connection::new(id, stream)?) {
-            self.linger(replaced);
+            self.lingering.add(replaced);
         }
         Ok(())
     }
 
     fn dialled(&mut self, id: ConnId, outcome: io::Result<TcpStream>) {
-        self.dial = None;
         let event = match outcome.and_then(|stream| self.install(id, stream)) {
             Ok(()) => Event::Connected(id),
             Err(error) => {
@@ -295,7 +283,7 @@ impl<'a> PeerTask<'a> {
         let observer = &self.blueprint.observer;
         match action {
             Action::Dial(id) => {
-                self.dial = Some((id, Box::pin(self.blueprint.endpoint.clone().dial())));
+                self.dial.start(id, self.blueprint.endpoint.clone());
                 observer.update(|status| status.connection_attempts += 1);
             }
             Action::Send(id, kind, octets) => {
@@ -324,17 +312,11 @@ impl<'a> PeerTask<'a> {
     }
 
     fn close(&mut self, id: ConnId, closing: Closing) {
-        self.dial.take_if(|(dialling, _)| *dialling == id);
+        self.dial.give_up(id);
         let Some(connection) = self.connections.take(id) else { return };
         match closing {
-            Closing::Flush => self.linger(connection),
+            Closing::Flush => self.lingering.add(connection),
             Closing::Abort => connection.abort(),
-        }
-    }
-
-    fn linger(&mut self, connection: Connection) {
-        if self.lingering.len() < MAX_LINGERING {
-            self.lingering.spawn(connection.linger(tokio::time::Instant::now() + LINGER));
         }
     }
 
@@ -414,30 +396,9 @@ impl<'a> PeerTask<'a> {
     }
 }
 
-/// How often BFD came Up, left Up, and failed.
-#[derive(Debug, Clone, Copy)]
-struct PathHistory {
-    ups: u64,
-    downs: u64,
-    failures: u64,
-}
-
-impl PathHistory {
-    fn of(status: &BfdStatus) -> Self {
-        PathHistory { ups: status.ups, downs: status.downs, failures: status.failures }
-    }
-}
-
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => pending().await,
-    }
-}
-
-async fn dialling(dial: &mut Option<(ConnId, Dial)>) -> (ConnId, io::Result<TcpStream>) {
-    match dial {
-        Some((id, dial)) => (*id, dial.await),
         None => pending().await,
     }
 }

@@ -100,26 +100,41 @@ async fn re_announcing_256_routes_to_64_peers_takes_200_ms_and_30_mib_at_most() 
     assert!(resident < RESIDENT_KIB, "{resident} KiB");
 }
 
-/// The router dials when it comes up, as routers do; where only we dial, `connect_retry` is what it takes at most.
-#[tokio::test]
-async fn a_session_is_up_within_a_second_of_the_routers_being_ready() {
-    let router = "127.4.3.2:0";
-    let mut ours = bgp(OURS, [10, 0, 0, 1], &["127.4.3.1:0"]);
+/// How long until the session is up once a router is there that was away for three dials.
+async fn session_up_after_absence(net: u8, router_dials: bool) -> Duration {
+    let mut ours = bgp(OURS, [10, 0, 0, 1], &[&format!("127.4.{net}.1:0")]);
     ours.connect_retry = Duration::from_secs(5);
-    let mut to_router = peer("router", "127.4.3.2:9".parse().unwrap(), THEIRS);
-    to_router.local_address = Some("127.4.3.1".parse().unwrap());
+    // A port that nobody has: the router gives it up when it is stopped, and gets it back.
+    let mut theirs = bgp(THEIRS, [10, 0, 0, 2], &[&format!("127.4.{net}.2:0")]);
+    let (placeholder, _) = start(&theirs).await;
+    theirs.listen = placeholder.listening();
+    placeholder.shutdown("", Instant::now() + PATIENCE).await;
+    let mut to_router = peer("router", theirs.listen[0], THEIRS);
+    to_router.local_address = Some(IpAddr::V4([127, 4, net, 1].into()));
     ours.peers.push(to_router);
     let (speaker, _events) = start(&ours).await;
-    // Into its back-off, so that its own next dial is far away.
-    eventually(&speaker, "router", |status| status.connection_attempts >= 3).await;
-    let mut theirs = bgp(THEIRS, [10, 0, 0, 2], &[router]);
+    // Into its back-off.
+    eventually(&speaker, "router", |status| status.connection_attempts >= 4).await;
     let mut to_us = peer("us", speaker.listening()[0], OURS);
-    to_us.local_address = Some("127.4.3.2".parse().unwrap());
+    to_us.local_address = Some(IpAddr::V4([127, 4, net, 2].into()));
+    to_us.passive = !router_dials;
     theirs.peers.push(to_us);
     let start_of_router = Instant::now();
     let (_router, _router_events) = start(&theirs).await;
     established(&speaker, "router").await;
-    let took = start_of_router.elapsed();
-    eprintln!("session up {took:?} after the router");
-    assert!(took < SESSION_UP, "{took:?}");
+    start_of_router.elapsed()
+}
+
+#[tokio::test]
+async fn a_session_is_up_within_a_second_of_the_routers_being_ready() {
+    let took = session_up_after_absence(3, true).await;
+    eprintln!("session up {took:?} after the router, which dials");
+    assert!(took < allowed(SESSION_UP), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_session_is_up_within_a_second_of_a_router_that_never_dials() {
+    let took = session_up_after_absence(4, false).await;
+    eprintln!("session up {took:?} after the router, which we dial");
+    assert!(took < allowed(SESSION_UP), "{took:?}");
 }

@@ -253,6 +253,19 @@ fn a_link_local_peer_needs_its_interface_and_no_other_peer_has_one() {
 }
 
 #[test]
+fn one_link_local_address_on_two_links_has_one_password() {
+    let peers = |first: &str, second: &str| {
+        let twin = "[[bgp.peer]]\nname = \"b\"\naddress = \"fe80::1%eth1\"\nremote_as = 64500\n";
+        let more = format!("64500\nextended_next_hop = true\n{second}\n");
+        format!("{twin}{first}\n{}", changed("10.0.0.254", "fe80::1%eth0").replace("64500", &more))
+    };
+    let (one, other) = ("password_file = \"/etc/passwd\"", "password_file = \"/etc/hostname\"");
+    assert_error(&peers(one, other), "bgp.peer[1].password_file", "keeps one for an address");
+    assert_error(&peers(one, ""), "bgp.peer[1].password_file", "keeps one for an address");
+    assert_eq!(problems(&peers(one, one)).render(false), "");
+}
+
+#[test]
 fn capabilities_that_a_session_cannot_have_are_refused() {
     let peer = |more: &str| changed("remote_as = 64500", &format!("remote_as = 64500\n{more}"));
     let internal = peer("role = \"peer\"").replace("64500", "64512");

@@ -7,6 +7,7 @@
 
 mod collision;
 mod farewell;
+mod link;
 mod negotiate;
 mod peer;
 #[cfg(test)]
@@ -73,7 +74,7 @@ pub(crate) struct Params {
     pub(crate) extended_next_hop: bool,
     /// There is a TCP-MD5 key.
     pub(crate) has_key: bool,
-    /// What the back-off between attempts settles at.
+    /// What the back-offs between attempts are multiples of.
     pub(crate) connect_retry: Duration,
 }
 

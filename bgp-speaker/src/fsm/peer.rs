@@ -6,40 +6,22 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::farewell::{Cause, last_words, lost_collision, transport};
+use super::link::Link;
 use super::negotiate::our_open;
 use super::retry::Retry;
 use super::table::{Farewell, Input, Step, step};
-use super::timers::{Timer, Timers};
+use super::timers::Timer;
 use super::{Action, Closing, ConnId, Event, Params, Slot};
-use crate::status::{Deadlines, Negotiated, PeerState};
+use crate::status::{Deadlines, PeerState};
 use crate::wire::{MessageKind, Notification, keepalive};
 
 /// Until the peer's OPEN (RFC 4271 §8.2.2: "a HoldTimer value of 4 minutes is suggested").
 const OPEN_HOLD: Duration = Duration::from_secs(240);
 /// RFC 9687 §3.1: the greater of this and twice the hold time.
 const SEND_HOLD: Duration = Duration::from_secs(480);
-
-/// One connection's half of the machine.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) state: PeerState,
-    generation: u64,
-    timers: Timers,
-    /// From OpenConfirm on.
-    pub(super) negotiated: Option<Negotiated>,
-}
-
-impl Link {
-    fn new() -> Self {
-        Link { state: PeerState::Idle, generation: 0, timers: Timers::default(), negotiated: None }
-    }
-    pub(super) fn is_connected(&self) -> bool {
-        self.state >= PeerState::OpenSent
-    }
-    pub(super) fn is_agreed(&self) -> bool {
-        self.state >= PeerState::OpenConfirm
-    }
-}
+/// A passive peer with a TCP-MD5 key that lets us wait that long may have another key: the kernel says nothing of what it
+/// drops.
+const UNHEARD: Duration = Duration::from_secs(60);
 
 /// The state machine of one peer.
 #[derive(Debug)]
@@ -50,6 +32,8 @@ pub(crate) struct PeerFsm {
     started: bool,
     /// Both slots stay Idle until then (IdleHoldTimer).
     idle_hold: Option<Instant>,
+    /// Until then a peer that only dials has to be heard of.
+    unheard: Option<Instant>,
     /// A session failed in the event being handled.
     failed: bool,
     retry: Retry,
@@ -66,6 +50,7 @@ impl PeerFsm {
             inbound: Link::new(),
             started: false,
             idle_hold: None,
+            unheard: None,
             failed: false,
             retry,
             actions: VecDeque::new(),
@@ -111,7 +96,8 @@ impl PeerFsm {
 
     /// When [`PeerFsm::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.outbound.timers.next(), self.inbound.timers.next(), self.idle_hold].into_iter().flatten().min()
+        let timers = [self.outbound.timers.next(), self.inbound.timers.next(), self.idle_hold, self.unheard];
+        timers.into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -128,6 +114,11 @@ impl PeerFsm {
         }
         if self.idle_hold.is_some_and(|deadline| deadline <= now) {
             self.idle_hold = None;
+        }
+        if self.unheard.take_if(|deadline| *deadline <= now).is_some() {
+            let text =
+                format!("nobody has connected for {} s; {}", UNHEARD.as_secs(), hint(self.params.has_key));
+            self.actions.push_back(Action::AttemptFailed(transport(&text)));
         }
         self.settle(now);
     }
@@ -204,7 +195,7 @@ impl PeerFsm {
 
     fn stop(&mut self, notification: &Notification, now: Instant) {
         self.started = false;
-        self.idle_hold = None;
+        (self.idle_hold, self.unheard) = (None, None);
         for slot in Slot::BOTH {
             self.advance(slot, Input::Stop, Cause::Give(notification.clone(), None), now);
         }
@@ -213,10 +204,8 @@ impl PeerFsm {
     /// Every connection ends as a session that failed; new ones are tried after the usual back-off.
     fn path_down(&mut self, notification: &Notification, why: &str, now: Instant) {
         for slot in Slot::BOTH {
-            if self.link(slot).is_connected() {
-                let cause = Cause::Give(notification.clone(), Some(why.to_owned()));
-                self.advance(slot, Input::Stop, cause, now);
-            }
+            let cause = Cause::Give(notification.clone(), Some(why.to_owned()));
+            self.advance(slot, Input::PathDown, cause, now);
         }
     }
 
@@ -253,15 +242,10 @@ impl PeerFsm {
     fn dial(&mut self, slot: Slot, now: Instant) {
         if self.link(slot).state == PeerState::Connect {
             self.actions.push_back(Action::Close(self.id(slot), Closing::Abort));
-            let text = if self.params.has_key {
-                "the peer did not answer the dial in time; it drops what is not signed with its own TCP-MD5 \
-                 password: compare password_file with what the peer has"
-            } else {
-                "the peer did not answer the dial in time; is it up and reachable, and does it want a password?"
-            };
-            self.actions.push_back(Action::AttemptFailed(transport(text)));
+            let text = format!("the peer did not answer the dial in time; {}", hint(self.params.has_key));
+            self.actions.push_back(Action::AttemptFailed(transport(&text)));
         }
-        let timeout = self.retry.dial_timeout();
+        let timeout = self.retry.dial_timeout(now);
         let link = self.link_mut(slot);
         link.state = PeerState::Connect;
         link.generation += 1;
@@ -272,22 +256,26 @@ impl PeerFsm {
     fn wait(&mut self, slot: Slot, cause: Cause, now: Instant) {
         let id = self.id(slot);
         let link = self.link_mut(slot);
-        let had_attempt = link.is_connected() || link.state == PeerState::Connect;
+        let (was_connected, was_dialling) = (link.is_connected(), link.state == PeerState::Connect);
         link.state = PeerState::Active;
         link.timers.stop_all();
-        if had_attempt {
+        if was_connected || was_dialling {
             self.actions.push_back(Action::Close(id, Closing::Flush));
             if let Cause::Transport(text) = cause {
                 self.actions.push_back(Action::AttemptFailed(transport(&text)));
             }
         }
+        if slot == Slot::Inbound && self.params.passive && self.params.has_key {
+            self.unheard = Some(now + UNHEARD);
+        }
         if slot == Slot::Outbound {
-            let deadline = now + self.retry.after_dial();
-            self.link_mut(slot).timers.set(Timer::ConnectRetry, Some(deadline));
+            let pause = if was_connected { self.retry.after_close() } else { self.retry.after_refusal(now) };
+            self.link_mut(slot).timers.set(Timer::ConnectRetry, Some(now + pause));
         }
     }
 
     fn send_open(&mut self, slot: Slot, now: Instant) {
+        self.unheard = None;
         let link = self.link_mut(slot);
         link.state = PeerState::OpenSent;
         link.timers.stop_all();
@@ -388,5 +376,15 @@ impl PeerFsm {
     fn restart_keepalive(&mut self, slot: Slot, now: Instant) {
         let interval = self.hold_time(slot).map(|hold| self.retry.jitter().shorten(hold / 3));
         self.link_mut(slot).timers.set(Timer::Keepalive, interval.map(|interval| now + interval));
+    }
+}
+
+/// What an operator can look at when nothing comes from the peer.
+fn hint(has_key: bool) -> &'static str {
+    if has_key {
+        "is it up and reachable? Either side drops what is not signed with its own TCP-MD5 password: compare \
+         password_file with what the peer has"
+    } else {
+        "is it up and reachable, and does it want a password?"
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use config::{Asn, Family, HoldTime, RouterId};
+use config::{Asn, Family, HoldTime, Role, RouterId};
 
 use super::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
 use crate::status::{CloseReason, Negotiated, Origin, PeerState};
@@ -198,7 +198,7 @@ fn a_dial_that_fails_is_tried_again_after_a_growing_jittered_pause() {
         pauses.push((due - bench.now).as_millis());
         bench.pass(due - bench.now);
     }
-    for (pause, full) in pauses.iter().zip([1000, 2000, 4000, 8000, 8000, 8000]) {
+    for (pause, full) in pauses.iter().zip([400, 800, 1000, 1000, 1000, 1000]) {
         assert!((full * 3 / 4..=full).contains(pause), "{pauses:?}");
     }
 }
@@ -227,6 +227,90 @@ fn a_dial_without_an_answer_is_given_up_and_tried_again() {
     assert!(actions.iter().any(|action| matches!(action, Action::Dial(id) if *id != first)));
     bench.event(Event::Connected(first));
     assert_eq!(bench.fsm.state(), PeerState::Connect, "a late answer to the old dial is ignored");
+}
+
+/// Why attempts failed, in words.
+fn failures(actions: &[Action]) -> Vec<&str> {
+    let failures = actions.iter().filter_map(|action| match action {
+        Action::AttemptFailed(reason) => Some(reason.text.as_str()),
+        _ => None,
+    });
+    failures.collect()
+}
+
+#[test]
+fn a_dial_without_an_answer_hints_at_the_password_where_there_is_one_and_may_be_one() {
+    for (has_key, hint) in [(true, "compare password_file with"), (false, "does it want a password?")] {
+        let mut bench = Bench::new(Params { has_key, ..params() });
+        bench.pass(8 * SECOND);
+        let actions = bench.actions();
+        let text = failures(&actions)[0];
+        assert!(
+            text.starts_with("the peer did not answer the dial in time; is it up") && text.contains(hint),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_passive_peer_that_is_not_heard_of_hints_once_at_its_password_where_there_is_one() {
+    let passive = |has_key| Bench::new(Params { passive: true, has_key, ..params() });
+    let mut bench = passive(true);
+    bench.pass(3600 * SECOND);
+    let actions = bench.actions();
+    let [text] = failures(&actions)[..] else { panic!("{actions:?}") };
+    assert!(
+        text.starts_with("nobody has connected for 60 s; is it up")
+            && text.contains("compare password_file with")
+    );
+    let mut without_key = passive(false);
+    without_key.pass(3600 * SECOND);
+    assert_eq!(without_key.actions(), []);
+    let mut heard = passive(true);
+    heard.fsm.accept(heard.now).unwrap();
+    heard.pass(100 * SECOND);
+    assert_eq!(failures(&heard.actions()), Vec::<&str>::new());
+}
+
+#[test]
+fn a_dead_path_ends_every_connection_with_what_it_was_given_and_is_tried_again() {
+    let dead = || Event::PathDown(Notification::cease(Cease::BfdDown, ""), "silent".to_owned());
+    for established in [false, true] {
+        let mut bench = Bench::new(params());
+        if established {
+            bench.established()
+        } else {
+            bench.connected()
+        };
+        bench.event(dead());
+        assert_eq!(bench.farewells(), [(Slot::Outbound, 6, 10, vec![])]);
+        assert_eq!(bench.fsm.state(), PeerState::Idle);
+        bench.pass(SECOND);
+        assert_eq!(bench.fsm.state(), PeerState::Connect);
+        bench.event(dead());
+        assert_eq!(bench.fsm.state(), PeerState::Connect, "a dial finds out for itself");
+    }
+}
+
+#[test]
+fn a_role_mismatch_is_2_11_where_an_open_is_expected_and_an_fsm_error_elsewhere() {
+    let mut mismatched = peer_open(LOWER);
+    mismatched.capabilities.push(Capability::Role(crate::wire::role_number(Role::Customer)));
+    for (state, expected) in
+        [(PeerState::OpenSent, (2, 11)), (PeerState::OpenConfirm, (5, 2)), (PeerState::Established, (5, 3))]
+    {
+        let mut bench = Bench::new(Params { role: Some(Role::Customer), ..params() });
+        let id = bench.connected();
+        if state >= PeerState::OpenConfirm {
+            bench.open(id, &peer_open(LOWER));
+        }
+        if state == PeerState::Established {
+            bench.keepalive(id);
+        }
+        bench.open(id, &mismatched);
+        let farewells = bench.farewells();
+        assert_eq!(farewells.iter().map(|said| (said.1, said.2)).collect::<Vec<_>>(), [expected], "{state}");
+    }
 }
 
 #[test]

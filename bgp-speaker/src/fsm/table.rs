@@ -8,7 +8,7 @@
 use crate::status::PeerState;
 use crate::wire::fsm_error;
 
-/// The events of RFC 4271 §8.1 that apply, RFC 9687's, and those of ROUTE-REFRESH.
+/// The events of RFC 4271 §8.1 that apply, RFC 9687's, BFD's, and those of ROUTE-REFRESH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     /// 1 ManualStart, 13 IdleHoldTimer_Expires.
@@ -17,6 +17,8 @@ pub(super) enum Input {
     StartPassive,
     /// 2 ManualStop, 8 AutomaticStop.
     Stop,
+    /// BFD says that the way to the peer is dead (RFC 5882 §4.3, RFC 9384).
+    PathDown,
     /// 9.
     ConnectRetryExpired,
     /// 10.
@@ -103,6 +105,7 @@ fn in_idle(input: Input) -> Step {
         Input::Start => Step::Dial,
         Input::StartPassive => Step::Wait,
         Input::Stop
+        | Input::PathDown
         | Input::ConnectRetryExpired
         | Input::HoldExpired
         | Input::KeepaliveExpired
@@ -127,7 +130,7 @@ fn without_connection(input: Input) -> Step {
         Input::ConnectRetryExpired => Step::Dial,
         Input::TcpUp => Step::SendOpen,
         Input::TcpDown => Step::Wait,
-        Input::Start | Input::StartPassive => Step::Ignore,
+        Input::Start | Input::StartPassive | Input::PathDown => Step::Ignore,
         Input::Stop
         | Input::HoldExpired
         | Input::KeepaliveExpired
@@ -150,7 +153,7 @@ fn in_open_sent(input: Input) -> Step {
         Input::Open => Step::Confirm,
         Input::TcpDown => Step::Wait,
         Input::Start | Input::StartPassive | Input::TcpUp => Step::Ignore,
-        Input::Stop | Input::HeaderInvalid | Input::OpenInvalid | Input::CollisionLost => {
+        Input::Stop | Input::PathDown | Input::HeaderInvalid | Input::OpenInvalid | Input::CollisionLost => {
             Step::Close(Farewell::Given)
         }
         Input::HoldExpired => Step::Close(Farewell::HoldTimer),
@@ -171,7 +174,7 @@ fn in_open_confirm(input: Input) -> Step {
         Input::Keepalive => Step::Establish,
         Input::KeepaliveExpired => Step::SendKeepalive,
         Input::Start | Input::StartPassive | Input::TcpUp => Step::Ignore,
-        Input::Stop | Input::HeaderInvalid | Input::OpenInvalid | Input::CollisionLost => {
+        Input::Stop | Input::PathDown | Input::HeaderInvalid | Input::OpenInvalid | Input::CollisionLost => {
             Step::Close(Farewell::Given)
         }
         Input::HoldExpired => Step::Close(Farewell::HoldTimer),
@@ -194,6 +197,7 @@ fn in_established(input: Input) -> Step {
         Input::KeepaliveExpired => Step::SendKeepalive,
         Input::Start | Input::StartPassive | Input::TcpUp => Step::Ignore,
         Input::Stop
+        | Input::PathDown
         | Input::HeaderInvalid
         | Input::CollisionLost
         | Input::UpdateInvalid
@@ -231,13 +235,14 @@ mod tests {
 
     /// One row per input, one column per state in the order of `STATES`.
     #[rustfmt::skip]
-    const TABLE: [(Input, [Step; 6]); 19] = {
+    const TABLE: [(Input, [Step; 6]); 20] = {
         use Input::*;
         use Step::*;
         [
             (Start,               [Dial, NO,       NO,       NO,      NO,            NO]),
             (StartPassive,        [Wait, NO,       NO,       NO,      NO,            NO]),
             (Stop,                [NO,   QUIET,    QUIET,    GIVEN,   GIVEN,         GIVEN]),
+            (PathDown,            [NO,   NO,       NO,       GIVEN,   GIVEN,         GIVEN]),
             (ConnectRetryExpired, [NO,   Dial,     Dial,     FSM_1,   FSM_2,         FSM_3]),
             (HoldExpired,         [NO,   QUIET,    QUIET,    HOLD,    HOLD,          HOLD]),
             (KeepaliveExpired,    [NO,   QUIET,    QUIET,    FSM_1,   SendKeepalive, SendKeepalive]),
@@ -266,6 +271,38 @@ mod tests {
             }
         }
         assert_eq!(TABLE.len(), Input::RefreshInvalid as usize + 1);
+    }
+
+    /// The events of RFC 4271 §8.1 (and 29 of RFC 9687) by their numbers, and what they are here.
+    #[rustfmt::skip]
+    const EVENTS: [(u8, Option<Input>); 29] = {
+        use Input::*;
+        [
+            (1, Some(Start)), (2, Some(Stop)),
+            // Started by its configuration, a peer needs no AutomaticStart; damping is IdleHoldTimer's, event 13.
+            (3, None), (4, Some(StartPassive)), (5, None), (6, None), (7, None), (8, Some(Stop)),
+            (9, Some(ConnectRetryExpired)), (10, Some(HoldExpired)), (11, Some(KeepaliveExpired)),
+            // DelayOpen is off.
+            (12, None), (13, Some(Start)),
+            // TCP connections in progress are the kernel's, and strangers' never get here.
+            (14, None), (15, None), (16, Some(TcpUp)), (17, Some(TcpUp)), (18, Some(TcpDown)), (19, Some(Open)),
+            // DelayOpen is off.
+            (20, None), (21, Some(HeaderInvalid)), (22, Some(OpenInvalid)), (23, Some(CollisionLost)),
+            (24, Some(Notification)), (25, Some(Notification)), (26, Some(Keepalive)), (27, Some(Update)),
+            (28, Some(UpdateInvalid)), (29, Some(SendHoldExpired)),
+        ]
+    };
+
+    #[test]
+    fn every_event_of_the_rfc_is_an_input_or_belongs_to_an_option_that_is_off() {
+        for (index, (number, _)) in EVENTS.into_iter().enumerate() {
+            assert_eq!(usize::from(number), index + 1);
+        }
+        let beyond_the_rfc = [Input::PathDown, Input::Refresh, Input::RefreshInvalid];
+        for (input, _) in TABLE {
+            let is_an_event = EVENTS.into_iter().any(|(_, event)| event == Some(input));
+            assert_ne!(is_an_event, beyond_the_rfc.contains(&input), "{input:?}");
+        }
     }
 
     #[test]

@@ -278,7 +278,11 @@ impl Side {
         assert_eq!(established, self.ups == self.downs + 1);
         assert!(self.connections.len() <= 2);
         let waits_for_the_peer = self.params.passive && self.state() == PeerState::Active;
-        assert!(self.fsm.poll_timeout().is_some() || waits_for_the_peer || self.is_stopped, "stuck in {}", self.state());
+        assert!(
+            self.fsm.poll_timeout().is_some() || waits_for_the_peer || self.is_stopped,
+            "stuck in {}",
+            self.state()
+        );
     }
 }
 

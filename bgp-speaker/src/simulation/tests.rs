@@ -134,11 +134,13 @@ fn after_any_trouble_two_speakers_agree_again() {
     }
 }
 
+/// A second attempt is rarely needed, where each side is Established on another connection for a moment (RFC 4271 §6.8
+/// has both closed then).
 #[test]
-fn without_trouble_two_speakers_are_established_within_a_second() {
+fn without_trouble_two_speakers_are_established_within_two_seconds() {
     for seed in 0..200 {
         let mut link = Link::of_seed(seed);
-        link.run_for(Duration::from_secs(1));
+        link.run_for(Duration::from_secs(2));
         assert_eq!(link.states(), [PeerState::Established; 2], "seed {seed}");
     }
 }

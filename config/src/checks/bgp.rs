@@ -24,6 +24,7 @@ pub(super) fn check(raw: &Raw, findings: &mut Findings) {
         "an address of its own",
         findings,
     );
+    check_shared_keys(peers, findings);
     if let Some(bgp) = &raw.bgp {
         check_numbers(bgp, findings);
         for peer in peers {
@@ -42,6 +43,23 @@ pub(super) fn check(raw: &Raw, findings: &mut Findings) {
     if let (true, Some(vip)) = (peers.is_empty(), raw.vips.iter().find_map(|vip| vip.address.as_ref())) {
         let finding = Finding::warning(&vip.place, "there is no BGP peer: no VIP is announced");
         findings.push(finding.expected("[bgp] and at least one [[bgp.peer]]"));
+    }
+}
+
+/// Linux keeps a TCP-MD5 key by address and VRF, not by link.
+fn check_shared_keys(peers: &[RawPeer], findings: &mut Findings) {
+    for (index, peer) in peers.iter().enumerate() {
+        let Some(address) = peer.address.as_ref().map(|address| &address.value) else { continue };
+        for twin in peers.iter().take(index) {
+            let of_twin = twin.address.as_ref().map(|address| &address.value);
+            let is_twin = of_twin.is_some_and(|twin| twin.ip == address.ip && twin != address);
+            if is_twin && twin.password_file.value != peer.password_file.value {
+                let message = "a peer with this address on another link has another password, and the kernel keeps \
+                               one for an address, whatever the link";
+                let finding = Finding::error(&peer.password_file.place, message);
+                findings.push(finding.expected("the same `password_file` for both, or none"));
+            }
+        }
     }
 }
 

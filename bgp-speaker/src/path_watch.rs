@@ -1,0 +1,61 @@
+//! What a change of a peer's BFD session means to its BGP session. Pure: status in, news out.
+
+use crate::bfd::{BfdStatus, DownReason, SessionState};
+
+/// What there is to tell, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathNews {
+    Up,
+    Down(DownReason),
+    /// The BGP session has to end (RFC 5882 §4.3). A path that never came Up, or is held down by an operator on either
+    /// side, says nothing about it.
+    Failed(DownReason),
+}
+
+/// What has been told of the path so far.
+#[derive(Debug)]
+pub(crate) struct PathWatch {
+    /// `None`: there was no BFD.
+    told: Option<History>,
+}
+
+/// How often BFD came Up, left Up, and failed.
+#[derive(Debug, Clone, Copy)]
+struct History {
+    ups: u64,
+    downs: u64,
+    failures: u64,
+}
+
+impl History {
+    fn of(status: &BfdStatus) -> Self {
+        History { ups: status.ups, downs: status.downs, failures: status.failures }
+    }
+}
+
+impl PathWatch {
+    /// What was before `status` is history.
+    pub(crate) fn since(status: Option<&BfdStatus>) -> Self {
+        PathWatch { told: status.map(History::of) }
+    }
+
+    /// BFD says something new, or is gone.
+    pub(crate) fn changed(&mut self, status: Option<&BfdStatus>) -> impl Iterator<Item = PathNews> + use<> {
+        let now = status.map(History::of);
+        let before = std::mem::replace(&mut self.told, now);
+        let news = status.zip(now).map(|(status, now)| news(status, now, before));
+        news.into_iter().flatten().flatten()
+    }
+}
+
+fn news(status: &BfdStatus, now: History, before: Option<History>) -> [Option<PathNews>; 3] {
+    // What was before we looked for the first time is history, but for the state it led to.
+    let is_up = status.state == SessionState::Up;
+    let before = before.unwrap_or(History { ups: now.ups - u64::from(is_up), ..now });
+    let down = status.last_down.filter(|_| now.downs > before.downs);
+    [
+        (now.ups > before.ups).then_some(PathNews::Up),
+        down.map(PathNews::Down),
+        down.filter(|_| now.failures > before.failures).map(PathNews::Failed),
+    ]
+}
