@@ -85,6 +85,8 @@ pub struct Host {
     pub trouble_until: Option<Instant>,
     /// Life cycles whose peers did not get the withdrawal in time: what follows is nobody's fault.
     pub capped: BTreeSet<IpAddr>,
+    /// Life cycles whose traffic was found to have ended.
+    traffic_ended: BTreeSet<IpAddr>,
     /// Which turn each life cycle is at.
     turns: BTreeMap<IpAddr, u64>,
     /// Jobs of one VIP begin in order.
@@ -138,6 +140,11 @@ impl Host {
     ) -> Option<(Duration, Job)> {
         let Entered { address, phase, left, deadline, turn } = entered;
         self.turns.insert(address, turn);
+        // Invariants 2 and 3.
+        let has_ended = self.traffic_ended.remove(&address);
+        assert!(phase != Phase::Quiet || has_ended, "{address} is closed before its traffic has ended");
+        let is_open = self.listening.contains(&address);
+        assert!(phase != Phase::Closed || !is_open, "{address} is taken away under its listeners");
         if !matches!(phase, Phase::Withdrawn | Phase::Quiet | Phase::Closed | Phase::AddressDown) {
             self.capped.remove(&address);
         }
@@ -217,7 +224,13 @@ impl Host {
                 if now < last + quiet && now < cap {
                     return wait(POLL, job.stage);
                 }
-                done(if phase == Phase::Draining { Input::TrafficShifted } else { Input::TrafficEnded })
+                if phase == Phase::Draining {
+                    return done(Input::TrafficShifted);
+                }
+                if is_turn {
+                    self.traffic_ended.insert(address);
+                }
+                done(Input::TrafficEnded)
             }
             Stage::Close => {
                 self.closed.insert(address);

@@ -2,7 +2,7 @@
 //! governor, and our BGP speaker with a router on the other end of a bad network, all of them the real, pure cores. Around
 //! them are models: servers, a data plane, the host's hands, operators, a process that stops and dies.
 //!
-//! A seed decides everything. Invariants are checked after every step ([`oracle`], [`world`]); after the trouble everything
+//! A seed decides everything. Invariants are checked after every step ([`oracle`], [`routers`]); after the trouble everything
 //! must settle as the state of the world deserves. Which fault is caught by what is in `docs/simulation.md`.
 //! `SIMULATION_SEED=n` replays one seed and tells its story, `SIMULATION_SEEDS=n` runs so many.
 
@@ -11,6 +11,8 @@ mod host;
 mod oracle;
 mod plan;
 mod random;
+mod routers;
+mod rules;
 mod shadow;
 mod trouble;
 mod world;

@@ -8,7 +8,6 @@ use config::BackendId;
 use super::checker::Server;
 use super::world::{Happening, World};
 use crate::steer::Duty;
-use crate::vip::life_cycle::Desire;
 
 /// The hold time is 9 s: after this a cut connection is known to be dead on both sides.
 const HOLD_TIME: Duration = Duration::from_secs(10);
@@ -38,8 +37,10 @@ impl World {
                 self.host.trouble_until = Some(until);
             }
             12..=14 => self.reload(),
-            15 => self.drain_by_command(),
-            16 => self.undrain_by_command(),
+            15 | 16 => {
+                let times = self.random.from_to(0, 4);
+                self.dither(times);
+            }
             17 => self.release_by_command(),
             _ => self.process_ends(),
         }
@@ -173,6 +174,22 @@ impl World {
         }
     }
 
+    /// An operator who cannot make up his mind.
+    pub fn dither(&mut self, more: u64) {
+        if !self.suffers {
+            return;
+        }
+        if self.duty == Duty::Drained {
+            self.undrain_by_command();
+        } else {
+            self.drain_by_command();
+        }
+        if more > 0 {
+            let pause = self.random.millis(1500);
+            self.plan_after(pause, Happening::Dither(more - 1));
+        }
+    }
+
     fn drain_by_command(&mut self) {
         if self.is_running && self.duty == Duty::Serving {
             self.note(|| "drain".into());
@@ -231,35 +248,5 @@ impl World {
         }
         self.undrain_by_command();
         self.carry_out(false);
-    }
-
-    /// Whether every peer holds what the state of the world deserves, and the reason if not.
-    pub fn is_converged(&self) -> Result<(), String> {
-        if !self.is_running || self.duty != Duty::Serving {
-            return Err("the process is not serving".into());
-        }
-        for peer in &self.peers {
-            let Some(held) = peer.link.held().filter(|_| peer.link.is_established()) else {
-                return Err(format!("no session with {}", peer.name));
-            };
-            for vip in &self.config.vips {
-                let admitted = match &vip.peers {
-                    config::PeerSet::All => true,
-                    config::PeerSet::Named(names) => names.contains(&peer.name),
-                };
-                let deserved = if admitted { self.oracle.deserves(vip, self.now) } else { Desire::Withdrawn };
-                let held = super::world::held_as(held.get(&vip.address.into()));
-                if held != deserved {
-                    return Err(format!(
-                        "{} holds {} as {held:?}, deserved is {deserved:?}",
-                        peer.name, vip.address
-                    ));
-                }
-            }
-            if held.len() > self.config.vips.len() {
-                return Err(format!("{} holds what is not configured: {:?}", peer.name, held.keys()));
-            }
-        }
-        Ok(())
     }
 }

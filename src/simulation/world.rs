@@ -1,41 +1,27 @@
 //! The process and what is around it, one happening at a time: the steering core and its drivers as they are wired in
 //! `steer::task`, `vip::host` and `shutdown`, two peers, servers, and a queue of what happens when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp_speaker::RouteSet;
-use bgp_speaker::simulation::Link;
-use config::{BackendId, Community, Config, Name};
+use config::{BackendId, Config, Name};
 use health::{CheckStatus, Epoch, Outcome, Report};
 
 use super::checker::Checker;
 use super::host::{Host, Job, RETRY, Sight};
-use super::oracle::{Oracle, PLANE_WATCH, desired};
+use super::oracle::{Oracle, PLANE_WATCH};
 use super::plan::Plan;
 use super::random::Random;
+use super::routers::{PROPAGATION, Peer};
 use crate::steer::{Duty, STALL_BOUND, Steer};
-use crate::vip::life_cycle::{Desire, Input, Phase};
+use crate::vip::life_cycle::{Input, Phase};
 
-/// From a decision to the peer's table: what the network takes, twice.
-const PROPAGATION: Duration = Duration::from_millis(200);
-/// How long an address that somebody took off goes unnoticed.
-const UNNOTICED: Duration = Duration::from_millis(1100);
 /// Beyond its deadline a planned stop waits for the life cycles.
 const GRACE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 const TRACE: usize = 200;
-
-/// One peer; while there is trouble with it, what it holds may be old.
-pub struct Peer {
-    pub link: Link,
-    pub name: Name,
-    pub trouble_until: Instant,
-    /// Since when it holds something else than it should.
-    differs_since: BTreeMap<IpAddr, Instant>,
-}
 
 pub enum Happening {
     Due(BackendId, Epoch),
@@ -56,6 +42,8 @@ pub enum Happening {
     Exit,
     /// The process begins.
     Start,
+    /// An operator drains or undrains, and then so often again.
+    Dither(u64),
     Trouble,
 }
 
@@ -76,7 +64,8 @@ pub struct World {
     /// No other host has these VIPs: the traffic never moves.
     pub is_alone: bool,
     pub oracle: Oracle,
-    arrivals: BTreeMap<IpAddr, Instant>,
+    /// When a VIP last attracted somebody.
+    pub arrivals: BTreeMap<IpAddr, Instant>,
     /// When the newest answer about a VIP arrives.
     answers: BTreeMap<IpAddr, Instant>,
     /// Addresses that somebody took off, and when.
@@ -100,8 +89,7 @@ impl World {
             .expect("most plans are valid");
         let peers = ["tor-a", "tor-b"].map(|name| {
             let name = Name::new(name).expect("a name");
-            let link = Link::new(name.clone(), random.next(), now);
-            Peer { link, name, trouble_until: now, differs_since: BTreeMap::new() }
+            Peer::new(name, random.next(), now)
         });
         let mut world = World {
             now,
@@ -184,6 +172,7 @@ impl World {
                 peer.link.handle_timeout(self.now);
             }
             for event in peer.link.take_events() {
+                peer.heard(&event);
                 self.steer.peer_event(&event, self.now);
             }
         }
@@ -227,6 +216,7 @@ impl World {
                 self.die(Duration::from_millis(300));
             }
             Happening::Start => self.start(),
+            Happening::Dither(more) => self.dither(more),
             Happening::Trouble => self.suffer(),
         }
     }
@@ -331,6 +321,7 @@ impl World {
         for peer in &mut self.peers {
             peer.link.handle_timeout(now);
             peer.link.crash(again);
+            peer.forget();
         }
         self.trouble_with_all(pause + PROPAGATION);
         self.plan_at(again, Happening::Start);
@@ -373,73 +364,10 @@ impl World {
                 self.plan_after(soon, Happening::Trouble);
             }
         }
-        self.oracle.judge(&effects, now);
+        self.oracle.judge(&effects, self.duty, now);
         if self.is_running {
             self.oracle.knows_reality(&self.checker, now);
         }
         self.judge_peers();
-    }
-
-    /// Invariants 1 and 2 as the routers see them.
-    fn judge_peers(&mut self) {
-        let (now, routes) = (self.now, self.oracle.routes.clone());
-        let addresses: BTreeSet<IpAddr> = (100..103).map(|host| IpAddr::from([192, 0, 2, host])).collect();
-        for peer in &mut self.peers {
-            let Some(held) = peer.link.held() else {
-                peer.differs_since.clear();
-                continue;
-            };
-            for address in &addresses {
-                let held = held_as(held.get(&(*address).into()));
-                if held > Desire::Draining || (held > Desire::Withdrawn && self.is_alone) {
-                    self.arrivals.insert(*address, now);
-                }
-                let admitted = |routes: &RouteSet| {
-                    routes.routes.get(&(*address).into()).is_some_and(|route| match &route.peers {
-                        config::PeerSet::All => true,
-                        config::PeerSet::Named(names) => names.contains(&peer.name),
-                    })
-                };
-                let wanted = routes.as_ref().filter(|routes| admitted(routes));
-                let wanted = wanted.map_or(Desire::Withdrawn, |routes| desired(routes, *address));
-                if held == wanted || now < peer.trouble_until {
-                    peer.differs_since.remove(address);
-                } else {
-                    let since = *peer.differs_since.entry(*address).or_insert(now);
-                    assert!(
-                        now <= since + PROPAGATION,
-                        "{} holds {address} as {held:?}, wanted is {wanted:?}",
-                        peer.name
-                    );
-                }
-                if held == Desire::Withdrawn || now < peer.trouble_until {
-                    continue;
-                }
-                let was_stolen =
-                    self.stolen.get(address).is_some_and(|at| now <= *at + UNNOTICED + PROPAGATION);
-                let excused = was_stolen || self.host.capped.contains(address);
-                let there = self.host.addresses.contains(address);
-                assert!(
-                    there || excused,
-                    "{} sends traffic for {address}, which is not on the host",
-                    peer.name
-                );
-                let open = self.host.listening.contains(address);
-                assert!(open || excused, "{} sends traffic for {address}, where nothing listens", peer.name);
-            }
-        }
-    }
-}
-
-/// As what a peer holds a VIP.
-pub fn held_as(path: Option<&bgp_speaker::simulation::Path>) -> Desire {
-    let Some(path) = path else { return Desire::Withdrawn };
-    let shuts_down = path.communities.contains(&Community::GRACEFUL_SHUTDOWN.0);
-    match (path.med, shuts_down) {
-        (100, false) => Desire::Normal,
-        (200, false) => Desire::Degraded,
-        (200, true) => Desire::Draining,
-        (u32::MAX, true) => Desire::LastResort,
-        other => panic!("no such route is wanted: {other:?}"),
     }
 }
