@@ -161,6 +161,10 @@ fn a_checker_that_hangs_withdraws() {
     let mut bench = Bench::announced(&configuration(""));
     let effects = bench.pass(Duration::from_secs(60));
     assert!(effects.desired.unwrap().routes.is_empty());
+    let kinds: Vec<EventKind> = effects.events.iter().map(|e| e.kind).collect();
+    use EventKind::{CheckStale, ServiceShort, VipChanged};
+    assert_eq!(kinds, [CheckStale, CheckStale, ServiceShort, VipChanged]);
+    assert!(effects.events.iter().skip(2).all(|event| event.cause != EventId::NONE), "the chain has a beginning");
 }
 
 #[test]
