@@ -69,6 +69,12 @@ impl PeerFsm {
         }
     }
 
+    /// Of the slot that dials and of the one that accepts.
+    #[cfg(test)]
+    pub(crate) fn states(&self) -> [PeerState; 2] {
+        [self.outbound.state, self.inbound.state]
+    }
+
     /// Whether the peer may send messages of up to 65,535 octets on this connection (RFC 8654).
     pub(crate) fn extends_messages(&self, id: ConnId) -> bool {
         let negotiated = self.link(id.slot).negotiated.as_ref();

@@ -9,10 +9,14 @@
     reason = "only ever built for tests: to panic is how they fail"
 )]
 
+#[cfg(test)]
+mod adversary;
 mod network;
 mod side;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod victim;
 
 pub use network::{Farewell, Link};
 pub use side::Path;

@@ -391,7 +391,7 @@ impl Link {
 }
 
 /// splitmix64.
-pub(super) struct Rng(u64);
+pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
     pub(super) fn next(&mut self) -> u64 {
