@@ -57,7 +57,7 @@ struct Check {
 impl Plan {
     pub fn random(random: &mut Random) -> Self {
         let mut plan = Plan { vips: vec![], services: vec![], drain_timeout: 2 + random.below(10), next: 1 };
-        for _ in 0..random.from_to(1, 2) {
+        for _ in 0..random.between(1, 2) {
             plan.add_vip(random);
         }
         plan
@@ -85,13 +85,13 @@ impl Plan {
             return;
         }
         let backends =
-            (0..random.from_to(1, MOST_BACKENDS as u64)).map(|_| (self.number(), false)).collect::<Vec<_>>();
+            (0..random.between(1, MOST_BACKENDS as u64)).map(|_| (self.number(), false)).collect::<Vec<_>>();
         let number = self.number();
         self.services.push(Service {
             number,
             vips: vec![vip],
             required: random.below(5) > 0,
-            min_healthy: random.from_to(1, backends.len() as u64) as usize,
+            min_healthy: random.between(1, backends.len() as u64) as usize,
             check: Check::random(random),
             backends,
         });
@@ -212,9 +212,9 @@ impl Check {
             fast: random.one_of(&[None, Some(interval / 4)]),
             down: random.one_of(&[None, Some(interval * 2)]),
             timeout: random.one_of(&[200, interval]),
-            rise: random.from_to(1, 3),
-            fall: random.from_to(1, 3),
-            passive: random.from_to(1, 4),
+            rise: random.between(1, 3),
+            fall: random.between(1, 3),
+            passive: random.between(1, 4),
         }
     }
 }

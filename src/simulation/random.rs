@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// Both ends included.
-    pub fn from_to(&mut self, from: u64, to: u64) -> u64 {
+    pub fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to - from + 1)
     }
 

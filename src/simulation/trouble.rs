@@ -38,7 +38,7 @@ impl World {
             }
             12..=14 => self.reload(),
             15 | 16 => {
-                let times = self.random.from_to(0, 4);
+                let times = self.random.between(0, 4);
                 self.dither(times);
             }
             17 => self.release_by_command(),
@@ -93,7 +93,7 @@ impl World {
             .cloned()
             .collect();
         for id in ids {
-            for _ in 0..self.random.from_to(1, 4) {
+            for _ in 0..self.random.between(1, 4) {
                 self.oracle.connect_failed(&id, self.now);
                 self.steer.connect_failed(&id, "simulated", self.now);
                 self.carry_out(false);
@@ -164,7 +164,7 @@ impl World {
             return;
         }
         let mut plan = self.plan.clone();
-        for _ in 0..self.random.from_to(1, 2) {
+        for _ in 0..self.random.between(1, 2) {
             plan.change(&mut self.random);
         }
         if let Some(config) = plan.config() {

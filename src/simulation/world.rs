@@ -156,10 +156,10 @@ impl World {
                 self.serve_peers();
             } else if steer.is_some_and(|at| at <= self.now) {
                 self.steer.handle_timeout(self.now);
-            } else if let Some((_, (life, happening))) = self.queue.pop_first() {
-                if life == self.life || matches!(happening, Happening::Trouble | Happening::Start) {
-                    self.happen(happening);
-                }
+            } else if let Some((_, (life, happening))) = self.queue.pop_first()
+                && (life == self.life || matches!(happening, Happening::Trouble | Happening::Start))
+            {
+                self.happen(happening);
             }
             self.carry_out(is_peers);
         }
