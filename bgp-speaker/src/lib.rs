@@ -6,6 +6,7 @@
 
 mod announcer;
 pub mod bfd;
+mod blueprint;
 mod connection;
 mod dialect;
 mod dialling;

@@ -7,29 +7,23 @@
 
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::Ready;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::bfd::BfdStatus;
+use crate::blueprint::Blueprint;
 use crate::connection::{Connection, Connections};
 use crate::dialect::{Dialect, NextHops};
 use crate::dialling::Dialling;
-use crate::fsm::{Action, Closing, ConnId, Event, Params, PeerFsm, Slot};
+use crate::fsm::{Action, Closing, ConnId, Event, PeerFsm, Slot};
 use crate::lingering::Lingering;
 use crate::md5::Md5Key;
-use crate::observer::Observer;
 use crate::path_watch::{PathNews, PathWatch};
-use crate::policy::Policy;
-use crate::route::RouteSet;
 use crate::session::{Session, Standing};
 use crate::status::{CloseReason, Negotiated, PeerEvent};
-use crate::transport::Endpoint;
 use crate::wire::{Cease, Disposition, MessageKind, Notification};
 
 /// What the handle asks of a peer's task.
@@ -43,20 +37,6 @@ pub(crate) enum Command {
     Key(Md5Key),
     /// Leave with this NOTIFICATION, for good.
     Stop(Notification),
-}
-
-/// What a task is made of; one that died is made again of the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Blueprint {
-    pub(crate) params: Params,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) policy: Policy,
-    pub(crate) next_hop: Option<IpAddr>,
-    pub(crate) seed: u64,
-    pub(crate) desired: watch::Receiver<Arc<RouteSet>>,
-    pub(crate) observer: Observer,
-    /// `None` in it: no BFD with this peer.
-    pub(crate) bfd: watch::Receiver<Option<BfdStatus>>,
 }
 
 pub(crate) struct PeerTask<'a> {

@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::bfd::{BfdStatus, Path, Report, SessionConfig, SessionState};
+use crate::blueprint::Blueprint;
 use crate::fsm::{Params, offer};
 use crate::md5::Md5Key;
 use crate::observer::Observer;
-use crate::peer_task::{Blueprint, Command, PeerTask};
+use crate::peer_task::{Command, PeerTask};
 use crate::policy::Policy;
 use crate::route::RouteSet;
 use crate::status::{CloseReason, Origin, PeerEvent, PeerState, PeerStatus};

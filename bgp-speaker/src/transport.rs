@@ -132,3 +132,45 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(remote: SocketAddr) -> Endpoint {
+        Endpoint {
+            remote,
+            interface: None,
+            local: None,
+            ttl: Some(1),
+            min_ttl: None,
+            user_timeout: Duration::from_secs(90),
+            key: None,
+        }
+    }
+
+    /// What the kernel says of a connection's options.
+    fn check(socket: SockRef<'_>, ipv6: bool) {
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(90)));
+        let (class, ttl) = if ipv6 {
+            (socket.tclass_v6().unwrap(), socket.unicast_hops_v6().unwrap())
+        } else {
+            (socket.tos_v4().unwrap(), socket.ttl_v4().unwrap())
+        };
+        assert_eq!((class, ttl), (0xC0, 1), "DSCP CS6, one hop");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_has_the_options_of_connections_in_both_directions() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = listen(address.parse().unwrap()).unwrap();
+            let remote = listener.local_addr().unwrap();
+            let (dialled, accepted) = tokio::join!(endpoint(remote).dial(), listener.accept());
+            let (dialled, (accepted, from)) = (dialled.unwrap(), accepted.unwrap());
+            endpoint(from).prepare(SockRef::from(&accepted)).unwrap();
+            check(SockRef::from(&dialled), remote.is_ipv6());
+            check(SockRef::from(&accepted), remote.is_ipv6());
+        }
+    }
+}

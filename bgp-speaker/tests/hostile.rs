@@ -292,3 +292,48 @@ async fn a_second_connection_of_an_established_peer_is_rejected_and_counted() {
     let status = status(&speaker, "scripted");
     assert_eq!((status.connections_refused, status.state), (1, PeerState::Established));
 }
+
+/// In OpenSent it has our OPEN and we none of its; in OpenConfirm no KEEPALIVE of its.
+async fn connect_in(state: PeerState, speaker: &Speaker, from: IpAddr) -> Scripted {
+    if state == PeerState::Established {
+        return connect_established(speaker, from).await;
+    }
+    let mut scripted = connect(speaker, from).await;
+    scripted.expect(MessageKind::Open).await;
+    if state == PeerState::OpenConfirm {
+        scripted.send(&open(THEIRS, 90).encode()).await;
+        scripted.expect(MessageKind::Keepalive).await;
+    }
+    scripted
+}
+
+#[tokio::test]
+async fn each_message_in_each_state_that_does_not_expect_it_is_that_fsm_error() {
+    let (speaker, _events, from) = speaker(14).await;
+    let hello = open(THEIRS, 90).encode().to_vec();
+    let (update, refresh) = (message(2, &[0, 0, 0, 0]), message(5, &[0, 1, 0, 1]));
+    let alive = keepalive().to_vec();
+    let (sent, confirm, up) = (PeerState::OpenSent, PeerState::OpenConfirm, PeerState::Established);
+    let unexpected = [
+        (sent, &update, said(5, 1, &[2])),
+        (sent, &alive, said(5, 1, &[4])),
+        (sent, &refresh, said(5, 1, &[5])),
+        (confirm, &hello, said(5, 2, &[1])),
+        (confirm, &update, said(5, 2, &[2])),
+        (confirm, &refresh, said(5, 2, &[5])),
+        (up, &hello, said(5, 3, &[1])),
+    ];
+    for (state, octets, expected) in unexpected {
+        let mut scripted = connect_in(state, &speaker, from).await;
+        scripted.send(octets).await;
+        assert_eq!(scripted.farewell().await, expected, "{state}");
+    }
+    // And what a state does expect leaves it in peace.
+    let mut scripted = connect_in(up, &speaker, from).await;
+    for octets in [&update, &alive, &refresh] {
+        scripted.send(octets).await;
+    }
+    // Beside the two that came too early.
+    let status = eventually(&speaker, "scripted", |status| status.messages_in.route_refresh == 3).await;
+    assert_eq!(status.state, PeerState::Established);
+}

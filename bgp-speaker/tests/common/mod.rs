@@ -245,3 +245,9 @@ pub fn open(local_as: u32, hold_time: u64) -> Open {
 pub fn garbage(length: usize) -> BytesMut {
     BytesMut::from(&vec![0x47; length][..])
 }
+
+/// A message of this type.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = 19 + body.len() as u16;
+    [&[0xFF; 16][..], &length.to_be_bytes(), &[kind], body].concat()
+}
