@@ -42,7 +42,28 @@ pub enum AgentAdmin {
     Maint,
 }
 
+impl Condition {
+    /// A word for logs and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Condition::Up => "up",
+            Condition::Down => "down",
+            Condition::Failed => "failed",
+            Condition::Stopped => "stopped",
+        }
+    }
+}
+
 impl AgentAdmin {
+    /// A word for logs and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentAdmin::Ready => "ready",
+            AgentAdmin::Drain => "drain",
+            AgentAdmin::Maint => "maint",
+        }
+    }
+
     pub fn is_ready(self) -> bool {
         self == AgentAdmin::Ready
     }

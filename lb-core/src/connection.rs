@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use config::BackendId;
 
-use crate::CloseReason;
 use crate::address::AddressGuard;
 use crate::clock::Clock;
 use crate::connect::{Attempt, Link};
@@ -30,6 +29,7 @@ use crate::service::{ServiceGuard, Settings};
 use crate::socket::{self, Close};
 use crate::tls::Secured;
 use crate::wheel::{Tick, Ticks};
+use crate::{CloseReason, ConnectCause, ConnectFailure};
 
 /// A connect that takes longer has its client watched: one that goes away meanwhile gives its place free.
 const UNDECIDED: Duration = Duration::from_millis(30);
@@ -148,6 +148,23 @@ impl Connection {
             link.backend.counters().bytes_in.add(up);
             link.backend.counters().bytes_out.add(down);
         }
+    }
+
+    /// What its backend did, if it has reset the connection before it sent a byte of which any was `delivered` or waits.
+    pub(crate) fn unanswered(
+        &self,
+        delivered: Delivered,
+        now: Duration,
+    ) -> Option<(BackendId, ConnectFailure)> {
+        let link = self.link.as_ref().filter(|link| !link.end.eof)?;
+        if delivered.down > 0 || self.owes(Side::Client) {
+            return None;
+        }
+        let backend = link.backend.backend();
+        let after = now.saturating_sub(self.journey.connected.unwrap_or(now));
+        let address = backend.address().clone();
+        let failure = ConnectFailure { address, cause: ConnectCause::ResetUnanswered, after };
+        Some((backend.id().clone(), failure))
     }
 
     /// How far it has come.

@@ -10,8 +10,8 @@ use crate::{AccessRecord, TlsFailure};
 
 /// Called on the data plane's own threads, so an implementation must not block and must not call back into the plane.
 pub trait Observer: Send + Sync + 'static {
-    /// A client's connection could not be handed to this backend. Failures that are this host's own (no descriptor,
-    /// no source port) are not reported.
+    /// A client's connection could not be handed to this backend, or came back from it as a reset before the first byte of
+    /// an answer. Failures that are this host's own (no descriptor, no source port) are not reported.
     fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure);
 
     /// A connection has ended. Only while [`crate::DataPlane::set_recording`] asks for it.
@@ -39,8 +39,10 @@ pub enum ConnectCause {
     Refused,
     /// Nothing came back within `timeouts.connect`.
     TimedOut,
-    /// Accepted and reset before a byte was exchanged.
+    /// Reset while it was being made.
     Reset,
+    /// Connected, and reset before the backend had sent a byte.
+    ResetUnanswered,
     Unreachable,
     /// Its name has no address yet.
     Unresolved,
@@ -55,6 +57,7 @@ impl fmt::Display for ConnectCause {
             ConnectCause::Refused => f.write_str("refused"),
             ConnectCause::TimedOut => f.write_str("no answer"),
             ConnectCause::Reset => f.write_str("reset"),
+            ConnectCause::ResetUnanswered => f.write_str("reset before an answer"),
             ConnectCause::Unreachable => f.write_str("unreachable"),
             ConnectCause::Unresolved => f.write_str("its name has no address yet"),
             ConnectCause::Tls(failure) => failure.fmt(f),

@@ -24,6 +24,11 @@ impl Standing {
     /// Used as configured.
     pub const UP: Standing = Standing { eligible: Eligible::Yes, ..Standing::DOWN };
 
+    /// Whether it gets new connections, as far as this goes.
+    pub fn takes_connections(self) -> bool {
+        self.eligible == Eligible::Yes && self.weight_percent > 0
+    }
+
     /// One word, so that whoever reads it while it changes sees all of the old one or all of the new one.
     pub(crate) fn encode(self) -> u64 {
         let eligible = u64::from(self.eligible == Eligible::Yes);

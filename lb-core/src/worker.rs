@@ -243,7 +243,12 @@ impl Worker {
         match progress {
             Progress::Completed => return self.close(key, CloseReason::Completed),
             Progress::Broken(Side::Client) => return self.close(key, CloseReason::ClientReset),
-            Progress::Broken(Side::Backend) => return self.close(key, CloseReason::ServerReset),
+            Progress::Broken(Side::Backend) => {
+                if let Some((backend, failure)) = connection.unanswered(after, self.now) {
+                    self.shared.observer.connect_failed(&backend, &failure);
+                }
+                return self.close(key, CloseReason::ServerReset);
+            }
             Progress::Busy if !connection.queued => {
                 connection.queued = true;
                 self.ready.push_back(key);

@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
 use common::*;
-use lb_core::CloseReason;
+use lb_core::{CloseReason, ConnectCause};
 
 /// Long enough for a client to be watched while its backend is connecting.
 const CONNECT: Duration = Duration::from_millis(300);
@@ -62,4 +62,26 @@ fn a_client_that_resets_after_a_late_connect_is_noticed() {
     eventually("the second is connected", || lab.backend(1).active == 1);
     reset(client);
     lab.await_close(CloseReason::ClientReset);
+}
+
+#[test]
+fn a_reset_before_the_first_byte_of_an_answer_is_reported_and_one_after_it_is_not() {
+    for (answer, reported) in [("", 1), ("x", 0)] {
+        let backend = Server::new(move |mut stream| {
+            stream.read_exact(&mut [0]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            reset(stream);
+        });
+        let lab = Lab::new(&[backend.address]);
+        let mut client = lab.connect();
+        client.write_all(b"1").unwrap();
+        client.read_exact(&mut vec![0; answer.len()]).unwrap();
+        client.write_all(b"2").unwrap();
+        assert_reset(&mut client);
+        lab.await_close(CloseReason::ServerReset);
+        let failures = lab.failures.all();
+        assert_eq!(failures.len(), reported, "{failures:?}");
+        assert!(failures.iter().all(|(_, failure)| failure.cause == ConnectCause::ResetUnanswered));
+    }
 }

@@ -49,6 +49,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("show status [json]", "VIPs, services and backends"),
     ("show version", "the version"),
     ("show why <VIP|SERVICE/BACKEND> [json]", "the chain of events behind its newest change"),
+    ("shutdown sessions server <service/backend>", "end every connection of this backend with a reset"),
     ("undrain", "serve again after `drain`"),
 ];
 
@@ -97,6 +98,7 @@ async fn run(daemon: &Daemon, session: &mut Session, command: &str) -> Reply {
             Ok(address) => said(daemon.release(address).await, "held back no longer"),
             Err(_) => format!("Not an address: {address}.\n"),
         },
+        ["shutdown", "sessions", "server", rest @ ..] => shut_down_sessions(daemon, rest),
         ["reload"] => daemon.reload().await.text,
         ["reload", "json"] => json(&daemon.reload().await),
         _ => help("Unknown command. Please enter one of the following commands only:"),
@@ -108,6 +110,24 @@ fn said(result: Result<(), impl std::fmt::Display>, done: &str) -> String {
         Ok(()) => format!("{done}\n"),
         Err(error) => format!("{error}\n"),
     }
+}
+
+/// `shutdown sessions server SERVICE/BACKEND`: says nothing where it has done so, as HAProxy.
+fn shut_down_sessions(daemon: &Daemon, words: &[&str]) -> String {
+    let Some((service, backend)) = words.first().and_then(|word| word.split_once('/')) else {
+        return "Require 'backend/server'.\n".into();
+    };
+    let config = daemon.config();
+    let Some(service) = config.services.iter().find(|s| s.name.as_str() == service) else {
+        return "No such backend.\n".into();
+    };
+    let Some(backend) = service.backends.iter().find(|b| b.name.as_str() == backend) else {
+        return "No such server.\n".into();
+    };
+    let id = service.backend_id(backend);
+    tracing::info!(backend = %id, "its connections are ended by command");
+    tokio::task::block_in_place(|| daemon.plane().kill_backend(&id));
+    String::new()
 }
 
 /// `show events`: a line for each.
@@ -143,7 +163,7 @@ fn json(value: &impl serde::Serialize) -> String {
 fn help(first_line: &str) -> String {
     let mut text = format!("{first_line}\n");
     for (usage, description) in COMMANDS {
-        let _ = writeln!(text, "  {usage:<42}: {description}");
+        let _ = writeln!(text, "  {usage:<44}: {description}");
     }
     text
 }

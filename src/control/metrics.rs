@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bgp_speaker::bfd::SessionState;
+use bgp_speaker::bfd::{BfdStatus, Discards, SessionState};
 use bgp_speaker::{PeerEvent, PeerState, PeerStatus};
 use prometheus::{Encoder, Histogram, HistogramOpts, Opts, Registry, TextEncoder, core::Collector};
 
@@ -20,6 +20,7 @@ const BUCKETS: &[f64] =
 pub struct Latencies {
     sent: Histogram,
     acked: Histogram,
+    withdraw_acked: Histogram,
 }
 
 impl Latencies {
@@ -36,13 +37,22 @@ impl Latencies {
                 "contrail_lb_bgp_update_acked_seconds",
                 "From the decision to change routes until a peer's TCP had acknowledged it.",
             )?,
+            withdraw_acked: histogram(
+                "contrail_lb_bgp_withdraw_acked_seconds",
+                "From the writing of an UPDATE that withdraws until a peer's TCP had acknowledged it.",
+            )?,
         })
     }
 
     pub fn observe(&self, event: &PeerEvent) {
         match event {
             PeerEvent::Sent { since_decided, .. } => self.sent.observe(since_decided.as_secs_f64()),
-            PeerEvent::Acked { since_decided, .. } => self.acked.observe(since_decided.as_secs_f64()),
+            PeerEvent::Acked { since_decided, since_sent, withdrawn, .. } => {
+                self.acked.observe(since_decided.as_secs_f64());
+                if *withdrawn > 0 {
+                    self.withdraw_acked.observe(since_sent.as_secs_f64());
+                }
+            }
             PeerEvent::Up { .. }
             | PeerEvent::Down { .. }
             | PeerEvent::AttemptFailed { .. }
@@ -72,12 +82,22 @@ pub fn render(daemon: &Daemon, status: &Status) -> String {
             &labels,
             vip.peers_holding as f64,
         );
+        page.gauge(
+            "vip_other_paths",
+            "Paths of other hosts to the VIP that the peers show.",
+            &labels,
+            vip.other_paths.len() as f64,
+        );
     }
     for service in &status.services {
         one_service(&mut page, service);
     }
-    for peer in daemon.peers() {
-        one_peer(&mut page, &peer);
+    let peers = daemon.peers();
+    for peer in &peers {
+        one_peer(&mut page, peer);
+    }
+    if let Some(bfd) = peers.iter().find_map(|peer| peer.bfd.as_ref()) {
+        bfd_of_all(&mut page, bfd);
     }
     page.encode(daemon)
 }
@@ -99,6 +119,12 @@ fn process(page: &mut Page, status: &Status) {
         &[],
         status.plane.stalest_turn_seconds,
     );
+    page.gauge(
+        "paused_listeners",
+        "Listening sockets that do not accept just now.",
+        &[],
+        status.plane.paused_listeners as f64,
+    );
     for (result, count) in [("applied", status.reloads.applied), ("refused", status.reloads.refused)] {
         page.counter("reloads_total", "Reloads by result.", &[("result", result)], count);
     }
@@ -115,6 +141,10 @@ fn one_service(page: &mut Page, service: &ServiceView) {
         f64::from(service.min_healthy),
     );
     page.gauge("service_connections", "Client connections now.", &own, service.connections as f64);
+    if let Some(limit) = service.max_connections {
+        page.gauge("service_max_connections", "Client connections at most.", &own, f64::from(limit));
+    }
+    page.gauge("service_queued", "Clients that wait for a place at a backend.", &own, service.queued as f64);
     page.counter(
         "service_connections_total",
         "Client connections accepted.",
@@ -143,7 +173,16 @@ fn one_service(page: &mut Page, service: &ServiceView) {
     for backend in &service.backends {
         let own = [("service", name), ("backend", backend.name.as_str())];
         page.gauge("backend_up", "1 while the backend is up.", &own, f64::from(backend.health == "up"));
+        page.gauge(
+            "backend_in_use",
+            "1 while the backend takes new connections.",
+            &own,
+            f64::from(backend.in_use),
+        );
         page.gauge("backend_connections", "Connections now.", &own, backend.connections as f64);
+        if let Some(limit) = backend.max_connections {
+            page.gauge("backend_max_connections", "Connections at most.", &own, f64::from(limit));
+        }
         page.counter("backend_connections_total", "Connects attempted.", &own, backend.connections_total);
         page.counter(
             "backend_connect_failures_total",
@@ -188,8 +227,6 @@ fn one_peer(page: &mut Page, peer: &PeerStatus) {
             f64::from(bfd.state == SessionState::Up),
         );
         page.counter("bfd_down_total", "Times BFD left Up because the path failed.", &own, bfd.failures);
-        let real_time = f64::from(bfd.real_time);
-        page.gauge("bfd_real_time", "1 while BFD runs at real-time priority.", &[], real_time);
         for (direction, count) in [("in", bfd.packets_in), ("out", bfd.packets_out)] {
             let labels = [own[0], ("direction", direction)];
             page.counter("bfd_packets_total", "BFD Control packets.", &labels, count);
@@ -207,6 +244,16 @@ fn one_peer(page: &mut Page, peer: &PeerStatus) {
             let labels = [("peer", name), ("direction", direction), ("type", kind)];
             page.counter("bgp_messages_total", "BGP messages.", &labels, count);
         }
+    }
+}
+
+/// What the BFD thread says of all sessions together.
+fn bfd_of_all(page: &mut Page, bfd: &BfdStatus) {
+    let real_time = f64::from(bfd.real_time);
+    page.gauge("bfd_real_time", "1 while BFD runs at real-time priority.", &[], real_time);
+    let Discards { hop_limit, unknown, invalid } = bfd.discarded;
+    for (reason, count) in [("hop_limit", hop_limit), ("unknown", unknown), ("invalid", invalid)] {
+        page.counter("bfd_discards_total", "BFD packets discarded.", &[("reason", reason)], count);
     }
 }
 
@@ -246,8 +293,9 @@ impl Page {
         let registry = Registry::new();
         let gauges = self.gauges.into_values().map(|f| Box::new(f) as Box<dyn Collector>);
         let counters = self.counters.into_values().map(|f| Box::new(f) as Box<dyn Collector>);
-        let Latencies { sent, acked } = daemon.latencies();
-        let histograms = [sent, acked].into_iter().map(|h| Box::new(h.clone()) as Box<dyn Collector>);
+        let Latencies { sent, acked, withdraw_acked } = daemon.latencies();
+        let histograms =
+            [sent, acked, withdraw_acked].into_iter().map(|h| Box::new(h.clone()) as Box<dyn Collector>);
         for collector in gauges.chain(counters).chain(histograms) {
             // Names are unique by construction: each family is made once.
             let _ = registry.register(collector);

@@ -63,12 +63,35 @@ fn vips(vips: &[VipView]) -> String {
             vip.reason.clone(),
         ]
     });
-    table(&["VIP", "PHASE", "ROUTE", "SINCE", "PEERS", "WHY"], rows)
+    let mut out = table(&["VIP", "PHASE", "ROUTE", "SINCE", "PEERS", "WHY"], rows);
+    for vip in vips.iter().filter(|vip| vip.configured && vip.peers_meant > 0) {
+        let _ = writeln!(out, "{}", elsewhere(vip));
+    }
+    out
+}
+
+/// Who else announces a VIP.
+fn elsewhere(vip: &VipView) -> String {
+    let via = vip.other_paths.iter().map(|path| match &path.next_hop {
+        Some(hop) => format!("via {hop} at {}", path.peer),
+        None => format!("at {}", path.peer),
+    });
+    match vip.other_paths.len() {
+        0 => format!("  {}: no other host is known to announce it", vip.address),
+        n => format!(
+            "  {}: also announced by {n} other path{} ({})",
+            vip.address,
+            if n == 1 { "" } else { "s" },
+            via.collect::<Vec<_>>().join(", ")
+        ),
+    }
 }
 
 fn service_block(service: &ServiceView) -> String {
+    let limit = service.max_connections.map_or_else(String::new, |limit| format!(" of {limit}"));
+    let queued = if service.queued > 0 { format!(", {} queued", service.queued) } else { String::new() };
     let mut out = format!(
-        "{} · {} · {} of {} healthy (needs {}) · {} connections, {} in all\n",
+        "{} · {} · {} of {} healthy (needs {}) · {}{limit} connections{queued}, {} in all\n",
         service.name,
         service.state.to_uppercase(),
         service.healthy,
@@ -90,14 +113,25 @@ fn backend_row(backend: &BackendView) -> Vec<String> {
         Some(check) => format!("{} ({} ago)", check.detail, age(check.age_seconds)),
         None => "-".to_owned(),
     };
-    let weight = format!("{}{}", backend.weight, if backend.backup { " backup" } else { "" });
+    let agent = backend.agent.as_ref();
+    let percent =
+        agent.and_then(|agent| agent.weight_percent).map_or_else(String::new, |p| format!(" × {p}%"));
+    let weight = format!("{}{percent}{}", backend.weight, if backend.backup { " backup" } else { "" });
+    let health = match agent.map(|agent| agent.admin) {
+        Some(admin @ ("drain" | "maint")) => format!("{} {admin}", backend.health.to_uppercase()),
+        Some(_) | None => backend.health.to_uppercase(),
+    };
+    let connections = match backend.max_connections {
+        Some(limit) => format!("{}/{limit}", backend.connections),
+        None => backend.connections.to_string(),
+    };
     vec![
         format!("  {}", backend.name),
         backend.address.clone(),
-        backend.health.to_uppercase(),
+        health,
         age(backend.since_seconds),
         weight,
-        backend.connections.to_string(),
+        connections,
         backend.connections_total.to_string(),
         backend.connect_failures.to_string(),
         check,
@@ -113,11 +147,12 @@ pub fn bgp(peers: &[PeerView]) -> String {
 }
 
 fn peer_block(view: &PeerView) -> String {
-    let PeerView { since_seconds, bfd_since_seconds, peer } = view;
+    let PeerView { since_seconds, bfd_since_seconds, peer, .. } = view;
     let mut out = format!(
-        "{} · {} AS {} · {} for {}\n",
+        "{} · {}{} AS {} · {} for {}\n",
         peer.name,
         peer.address,
+        peer.interface.as_ref().map_or_else(String::new, |interface| format!("%{interface}")),
         peer.remote_as,
         peer.state,
         age(*since_seconds)
@@ -131,13 +166,23 @@ fn peer_block(view: &PeerView) -> String {
             if n.hold_time == 0 { "never times out".into() } else { format!("hold time {} s", n.hold_time) };
         let _ =
             writeln!(out, "  negotiated    router id {}, {hold}, {}", n.remote_router_id, families.join(" "));
-        let _ = writeln!(out, "  capabilities  {}", n.capabilities.join(", "));
+        if let Some(role) = n.remote_role {
+            let _ = writeln!(out, "  peer's role   {role}");
+        }
+        let _ = writeln!(out, "  peer offers   {}", n.capabilities.join(", "));
     }
+    let _ = writeln!(out, "  we offer      {}", peer.offered.join(", "));
+    out.push_str(&timers(view));
     let _ = writeln!(
         out,
         "  routes        {} desired, {} sent, {} acknowledged; {} of the peer's dropped",
         peer.routes_desired, peer.routes_sent, peer.routes_acknowledged, peer.prefixes_dropped
     );
+    for path in &peer.paths {
+        let via = path.next_hop.map_or_else(|| "an unknown next hop".to_owned(), |hop| hop.to_string());
+        let by = path.as_path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(out, "  another path  {} via {via}, AS path {by}", path.prefix);
+    }
     for unannounced in &peer.unannounced {
         let _ = writeln!(out, "  ! not sent    {}: {}", unannounced.prefix, unannounced.reason);
     }
@@ -166,6 +211,18 @@ fn peer_block(view: &PeerView) -> String {
         }
     }
     out
+}
+
+/// Those that run, with what is left of them.
+fn timers(view: &PeerView) -> String {
+    let timers = [
+        ("session ends without a word in", view.hold_expires_in_seconds),
+        ("keepalive in", view.keepalive_in_seconds),
+        ("next attempt in", view.retry_in_seconds),
+    ];
+    let running: Vec<String> =
+        timers.iter().filter_map(|(what, left)| Some(format!("{what} {}", age((*left)?)))).collect();
+    if running.is_empty() { String::new() } else { format!("  timers        {}\n", running.join(", ")) }
 }
 
 fn bfd_lines(bfd: &BfdStatus, since: f64) -> String {

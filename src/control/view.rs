@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bgp_speaker::{PeerState, PeerStatus};
 use config::{Backend, Config, Service, Vip};
-use lb_core::{BackendStats, Eligible, PlaneStats, ServiceStats};
+use health::{Agent, Condition};
+use ipnet::IpNet;
+use lb_core::{BackendStats, PlaneStats, ServiceStats};
 use serde::Serialize;
 
 use crate::steer::Duty;
@@ -53,7 +55,17 @@ pub struct VipView {
     /// Established peers that have acknowledged the route, and those it is meant for.
     pub peers_holding: usize,
     pub peers_meant: usize,
+    /// The paths of other hosts to it, as the peers show them; a peer shows one at most, its best.
+    pub other_paths: Vec<OtherPathView>,
     pub services: Vec<String>,
+}
+
+/// Another host's path to one of our VIPs.
+#[derive(Debug, Clone, Serialize)]
+pub struct OtherPathView {
+    pub peer: String,
+    pub next_hop: Option<String>,
+    pub as_path: Vec<u32>,
 }
 
 /// `/api/v1/services`.
@@ -68,6 +80,10 @@ pub struct ServiceView {
     pub healthy: u32,
     pub min_healthy: u32,
     pub connections: u64,
+    /// At most, beyond which clients wait in the kernel's backlog; `null`: no limit of its own.
+    pub max_connections: Option<u32>,
+    /// Clients that wait for a place at a backend.
+    pub queued: u64,
     pub connections_total: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -90,14 +106,42 @@ pub struct BackendView {
     pub backup: bool,
     /// Takes new connections now.
     pub in_use: bool,
+    /// What its agent has said; `null`: nothing, or there is none.
+    pub agent: Option<AgentView>,
     pub last_check: Option<CheckView>,
     pub checks_passed: u64,
     pub checks_failed: u64,
     pub connections: u64,
+    /// At most, beyond which clients queue, by its agent or the configuration; `null`: no limit.
+    pub max_connections: Option<u32>,
     pub connections_total: u64,
     pub connect_failures: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+}
+
+/// What a backend's agent has said so far; `null`: nothing about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentView {
+    /// `ready`, `drain` or `maint`.
+    pub admin: &'static str,
+    /// `up`, `down`, `failed` or `stopped`.
+    pub condition: Option<&'static str>,
+    /// Of the configured weight.
+    pub weight_percent: Option<u16>,
+    /// 0: no limit.
+    pub max_connections: Option<u32>,
+}
+
+impl AgentView {
+    fn new(agent: &Agent) -> Option<Self> {
+        (*agent != Agent::default()).then(|| AgentView {
+            admin: agent.admin.as_str(),
+            condition: agent.condition.map(Condition::as_str),
+            weight_percent: agent.weight_percent,
+            max_connections: agent.max_connections,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -120,6 +164,8 @@ pub struct PlaneView {
     pub threads: usize,
     pub connections: u64,
     pub max_connections: u32,
+    /// Listening sockets (one per thread and address) that do not accept just now: at a limit, or out of resources.
+    pub paused_listeners: u64,
     pub stalest_turn_seconds: f64,
 }
 
@@ -136,6 +182,12 @@ pub struct PeerView {
     pub since_seconds: f64,
     /// How long BFD has been in its state; `null` without BFD.
     pub bfd_since_seconds: Option<f64>,
+    /// Until the session ends unless the peer says something; `null`: that timer does not run, as with those below.
+    pub hold_expires_in_seconds: Option<f64>,
+    /// Until our next KEEPALIVE.
+    pub keepalive_in_seconds: Option<f64>,
+    /// Until the next attempt.
+    pub retry_in_seconds: Option<f64>,
     #[serde(flatten)]
     pub peer: PeerStatus,
 }
@@ -144,7 +196,15 @@ impl PeerView {
     pub fn new(peer: PeerStatus, now: Instant) -> Self {
         let age = |since| now.saturating_duration_since(since).as_secs_f64();
         let bfd_since_seconds = peer.bfd.as_ref().map(|bfd| age(bfd.since));
-        PeerView { since_seconds: age(peer.since), bfd_since_seconds, peer }
+        let left = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(now).as_secs_f64());
+        PeerView {
+            since_seconds: age(peer.since),
+            bfd_since_seconds,
+            hold_expires_in_seconds: left(peer.deadlines.hold),
+            keepalive_in_seconds: left(peer.deadlines.keepalive),
+            retry_in_seconds: left(peer.deadlines.retry),
+            peer,
+        }
     }
 }
 
@@ -184,6 +244,7 @@ pub fn status(
             threads: plane.workers,
             connections: plane.active,
             max_connections: plane.max_connections,
+            paused_listeners: plane.paused_listeners,
             stalest_turn_seconds: about.stalest_turn.as_secs_f64(),
         },
         reloads: about.reloads,
@@ -231,6 +292,7 @@ fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus])
         ),
         peers_holding: meant.iter().filter(|p| holds(p)).count(),
         peers_meant: meant.len(),
+        other_paths: other_paths(vip.address, peers),
         services: config
             .services
             .iter()
@@ -238,6 +300,18 @@ fn vip_view(vip: &Vip, config: &Config, steer: &SteerView, peers: &[PeerStatus])
             .map(|s| s.name.to_string())
             .collect(),
     }
+}
+
+fn other_paths(vip: IpAddr, peers: &[PeerStatus]) -> Vec<OtherPathView> {
+    let shown = peers.iter().flat_map(|peer| peer.paths.iter().map(move |path| (peer, path)));
+    shown
+        .filter(|(_, path)| path.prefix == IpNet::from(vip))
+        .map(|(peer, path)| OtherPathView {
+            peer: peer.name.to_string(),
+            next_hop: path.next_hop.map(|hop| hop.to_string()),
+            as_path: path.as_path.clone(),
+        })
+        .collect()
 }
 
 /// A VIP that is no longer configured and not gone yet.
@@ -254,6 +328,7 @@ fn leaving_view(address: IpAddr, standing: &VipStanding) -> VipView {
         reason: standing.reason.clone(),
         peers_holding: 0,
         peers_meant: 0,
+        other_paths: Vec::new(),
         services: Vec::new(),
     }
 }
@@ -275,6 +350,8 @@ fn service_view(service: &Service, steer: &SteerView, plane: &PlaneStats) -> Ser
         healthy,
         min_healthy: service.min_healthy,
         connections: sum(|s| s.active),
+        max_connections: stats.and_then(|s| s.max_connections),
+        queued: sum(|s| s.queued),
         connections_total: sum(|s| s.accepted),
         bytes_in: sum(|s| s.bytes_in),
         bytes_out: sum(|s| s.bytes_out),
@@ -307,11 +384,13 @@ fn backend_view(
         since_seconds: standing.map_or(0.0, |s| s.age.as_secs_f64()),
         weight: backend.weight.as_u16(),
         backup: backend.backup,
-        in_use: backend.weight.as_u16() > 0 && stats.is_some_and(|b| b.standing.eligible == Eligible::Yes),
+        in_use: backend.weight.as_u16() > 0 && stats.is_some_and(|b| b.standing.takes_connections()),
+        agent: standing.and_then(|s| AgentView::new(&s.agent)),
         last_check: standing.and_then(check_view),
         checks_passed: standing.map_or(0, |s| s.checks_passed),
         checks_failed: standing.map_or(0, |s| s.checks_failed),
         connections: sum(|b| b.active),
+        max_connections: stats.and_then(|b| b.max_connections).filter(|limit| *limit != u32::MAX),
         connections_total: sum(|b| b.connects),
         connect_failures: sum(|b| b.connect_failures),
         bytes_in: sum(|b| b.bytes_in),

@@ -56,7 +56,7 @@ impl<T: Send + 'static> Queue<T> {
     /// Takes the record if there is room.
     pub fn push(&self, record: T) {
         let sender = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sender.as_ref().is_some_and(|records| records.try_send(record).is_ok()) {
+        if sender.as_ref().is_none_or(|records| records.try_send(record).is_err()) {
             self.dropped.fetch_add(1, Relaxed);
         }
     }

@@ -98,7 +98,8 @@ impl Oracle {
     /// Takes in what the steering core wants done, and checks all of it.
     pub fn judge(&mut self, effects: &Effects, duty: Duty, now: Instant) {
         self.journal(&effects.events, now);
-        self.eligible.extend(effects.eligible.iter().cloned());
+        let told = effects.standing.iter().map(|(id, standing)| (id.clone(), standing.eligible));
+        self.eligible.extend(told);
         if let Some(routes) = &effects.desired {
             let before = self.routes.replace(Arc::clone(routes));
             assert!(before.is_none_or(|before| before.version < routes.version), "versions grow");

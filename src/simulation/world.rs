@@ -343,7 +343,7 @@ impl World {
         // Invariant 6.
         assert!(
             !is_peers
-                || (effects.eligible.is_empty() && effects.desired.is_none() && effects.entered.is_empty()),
+                || (effects.standing.is_empty() && effects.desired.is_none() && effects.entered.is_empty()),
             "what a peer does changes what is wanted: {effects:?}"
         );
         if let Some(routes) = &effects.desired {

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use bgp_speaker::RouteSet;
 use config::{Backend, Config, Name};
-use health::{ServiceHealth, VipHealth, evaluate};
+use health::{Entry, ServiceHealth, VipHealth, evaluate};
 use ipnet::IpNet;
-use lb_core::Eligible;
+use lb_core::{Eligible, Standing};
 
 use super::{Steer, routes};
 use crate::events::{EventId, EventKind, Journal};
@@ -55,11 +55,10 @@ impl Steer {
         for service in &config.services {
             for backend in &service.backends {
                 let id = service.backend_id(backend);
-                let up = !backend.disabled && self.book.get(&id).is_some_and(health::Entry::takes_traffic);
-                let eligible = if up { Eligible::Yes } else { Eligible::No };
-                if self.told.get(&id) != Some(&eligible) {
-                    self.told.insert(id.clone(), eligible);
-                    self.effects.eligible.push((id, eligible));
+                let standing = standing(self.book.get(&id).filter(|_| !backend.disabled));
+                if self.told.get(&id) != Some(&standing) {
+                    self.told.insert(id.clone(), standing);
+                    self.effects.standing.push((id, standing));
                 }
             }
         }
@@ -89,6 +88,20 @@ impl Steer {
             watched,
         });
         self.effects.desired = Some(Arc::clone(&self.routes));
+    }
+}
+
+/// What a backend's health and its agent make of it. One that its agent drains is up and gets no new connection, so that
+/// those it has live on whatever `on_down` says.
+fn standing(entry: Option<&Entry>) -> Standing {
+    let Some(entry) = entry.filter(|entry| entry.health().is_up()) else { return Standing::DOWN };
+    let agent = entry.agent;
+    let percent = if agent.takes_traffic() { agent.weight_percent.unwrap_or(100) } else { 0 };
+    Standing {
+        eligible: Eligible::Yes,
+        weight_percent: percent.min(100) as u8,
+        // An agent's 0 is no limit.
+        max_connections: agent.max_connections.map(|limit| if limit == 0 { u32::MAX } else { limit }),
     }
 }
 

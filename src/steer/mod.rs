@@ -3,10 +3,11 @@
 //!
 //! Owns the health book, every VIP's life cycle and the journal. One chain per decision, each link an event that names
 //! its cause: check failed → backend down → service short → VIP changed → UPDATE sent → acknowledged. `vips` is what
-//! happens to VIPs, `judge` draws the conclusions from the book, `peers` hears from BGP, `why` tells the chain.
+//! happens to VIPs, `judge` draws the conclusions from the book, `peers` and `others` hear from BGP, `why` tells the chain.
 #![deny(clippy::disallowed_methods)]
 
 mod judge;
+pub mod others;
 mod peers;
 mod routes;
 pub mod task;
@@ -25,7 +26,7 @@ use bgp_speaker::RouteSet;
 use config::{BackendId, Config, Name, Service};
 use health::{Book, Epoch, Health, Report, Target, Transition};
 use ipnet::IpNet;
-use lb_core::Eligible;
+use lb_core::Standing;
 
 use self::judge::Tally;
 pub use self::vips::Entered;
@@ -39,7 +40,7 @@ pub const STALL_BOUND: Duration = Duration::from_secs(3);
 /// What is to be done about what happened. All of it, in this order.
 #[derive(Debug, Default)]
 pub struct Effects {
-    pub eligible: Vec<(BackendId, Eligible)>,
+    pub standing: Vec<(BackendId, Standing)>,
     /// How often these are to be checked from now on.
     pub intervals: Vec<(BackendId, Duration)>,
     /// Set when the routes to announce have changed.
@@ -65,9 +66,10 @@ pub struct Steer {
     vips: BTreeMap<IpAddr, VipState>,
     tallies: BTreeMap<Name, Tally>,
     /// What the data plane has been told.
-    told: HashMap<BackendId, Eligible>,
+    told: HashMap<BackendId, Standing>,
     plane_stalled: bool,
     duty: Duty,
+    others: others::Others,
     /// What BGP peers have said and been told.
     peers: BTreeMap<Name, peers::Heard>,
     routes: Arc<RouteSet>,
@@ -105,6 +107,7 @@ impl Steer {
             told: HashMap::new(),
             plane_stalled: false,
             duty: Duty::Serving,
+            others: others::Others::default(),
             peers: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             route_causes: BTreeMap::new(),

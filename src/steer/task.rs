@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp_speaker::{PeerEvent, RouteSet, Speaker};
+use bgp_speaker::{PeerEvent, PeerState, PeerStatus, RouteSet, Speaker};
 use config::{BackendId, Config};
 use health::{Monitor, Report};
 use lb_core::{AccessRecord, ConnectFailure, DataPlane, Observer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::others::Session;
 use super::view::SteerView;
 use super::vips::Refused;
 use super::why::{Chain, why};
@@ -27,7 +28,7 @@ use crate::vip::host::Host;
 use crate::vip::life_cycle::Input;
 use crate::watchdog::Heart;
 
-/// How often the data plane's threads are looked at.
+/// How often the data plane's threads are looked at, and what the peers show of our VIPs.
 const PLANE_WATCH: Duration = Duration::from_millis(500);
 const REPORTS: usize = 1024;
 const FAILURES: usize = 1024;
@@ -204,6 +205,7 @@ pub async fn run(
             _ = watch.tick() => {
                 let stalest = task.plane.stalest_turn();
                 task.steer.plane_turned(stalest, Instant::now());
+                task.steer.others(&task.sessions(), Instant::now());
             }
         }
         task.carry_out();
@@ -251,13 +253,20 @@ impl Task {
         }
     }
 
+    /// What the Established sessions show of our VIPs.
+    fn sessions(&self) -> Vec<Session> {
+        let peers = self.speaker.as_ref().map(Speaker::peers).unwrap_or_default();
+        let established = peers.into_iter().filter(|peer| peer.state == PeerState::Established);
+        let vips = |peer: &PeerStatus| peer.paths.iter().map(|path| path.prefix.addr()).collect();
+        established.map(|peer| Session { vips: vips(&peer), peer: peer.name, since: peer.since }).collect()
+    }
+
     /// Traffic first, routes next, the host after them, words last.
     fn carry_out(&mut self) {
         let effects = self.steer.take_effects();
         self.monitor.set_intervals(&effects.intervals);
-        if !effects.eligible.is_empty() {
-            let standing: Vec<_> = effects.eligible.into_iter().map(|(id, e)| (id, e.into())).collect();
-            self.plane.set_standing(&standing);
+        if !effects.standing.is_empty() {
+            self.plane.set_standing(&effects.standing);
         }
         if let Some(desired) = effects.desired {
             self.routes = desired;

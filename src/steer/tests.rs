@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use config::{BackendId, Config, Name};
 use health::{CheckStatus, Epoch, Outcome, Report, Target, Verdict};
-use lb_core::Eligible;
+use lb_core::{Eligible, Standing};
 
+use super::others::Session;
 use super::vips::Refused;
 use super::{Duty, Effects, STALL_BOUND, Steer};
 use crate::events::{EventId, EventKind};
@@ -51,6 +52,7 @@ address = "10.84.14.2:8082"
 /// The core with its inputs, and a clock that moves only when told to.
 struct Bench {
     steer: Steer,
+    start: Instant,
     now: Instant,
     checks: Vec<(Target, Epoch)>,
 }
@@ -61,7 +63,7 @@ impl Bench {
         let now = Instant::now();
         let mut steer = Steer::new(now);
         let checks = steer.configure(Arc::clone(config), "test", now);
-        let mut bench = Bench { steer, now, checks };
+        let mut bench = Bench { steer, start: now, now, checks };
         bench.vip(Input::AddressReady);
         bench.vip(Input::ListenersReady);
         bench
@@ -72,16 +74,35 @@ impl Bench {
     }
 
     fn result(&mut self, backend: &str, verdict: Verdict) -> Effects {
-        let id = id(backend);
-        let epoch = self.checks.iter().find(|(t, _)| t.id == id).map(|(_, e)| *e).unwrap();
         let status = match verdict {
             Verdict::Passed => CheckStatus::Connected,
             Verdict::Failed => CheckStatus::ConnectFailed,
             Verdict::NotMade => CheckStatus::NotMade,
         };
-        let outcome = Outcome::new(status, "test", Duration::ZERO);
+        self.take(backend, Outcome::new(status, "test", Duration::ZERO))
+    }
+
+    fn take(&mut self, backend: &str, outcome: Outcome) -> Effects {
+        let id = id(backend);
+        let epoch = self.checks.iter().find(|(t, _)| t.id == id).map(|(_, e)| *e).unwrap();
         self.steer.report(&Report { id, epoch, outcome, at: self.now }, self.now);
         self.steer.take_effects()
+    }
+
+    /// An agent's reply.
+    fn says(&mut self, backend: &str, line: &str) -> Effects {
+        let reply = health::Reply::parse(line.as_bytes()).unwrap();
+        self.take(
+            backend,
+            Outcome { agent: Some(reply), ..Outcome::new(CheckStatus::AnswerGood, line, Duration::ZERO) },
+        )
+    }
+
+    /// What the one session, established `since` the start, shows of the VIP.
+    fn shown(&mut self, is_shown: bool, since: Duration) {
+        let vips = is_shown.then(address).into_iter().collect();
+        let session = Session { peer: Name::new("tor-a").unwrap(), since: self.start + since, vips };
+        self.steer.others(&[session], self.now);
     }
 
     fn pass(&mut self, time: Duration) -> Effects {
@@ -118,7 +139,7 @@ fn nothing_is_announced_and_nothing_eligible_before_the_first_check() {
     let mut bench = Bench::start(&configuration(""));
     let effects = bench.steer.take_effects();
     assert!(effects.desired.is_none_or(|set| set.routes.is_empty()));
-    assert!(effects.eligible.iter().all(|(_, eligible)| *eligible == Eligible::No));
+    assert!(effects.standing.iter().all(|(_, standing)| standing.eligible == Eligible::No));
     assert!(bench.pass(Duration::from_secs(3)).desired.is_none());
 }
 
@@ -126,7 +147,7 @@ fn nothing_is_announced_and_nothing_eligible_before_the_first_check() {
 fn a_passed_check_makes_eligible_at_once_and_announces_after_the_delay() {
     let mut bench = Bench::start(&configuration(""));
     let effects = bench.result("a", Verdict::Passed);
-    assert!(effects.eligible.contains(&(id("a"), Eligible::Yes)));
+    assert!(effects.standing.contains(&(id("a"), Standing::UP)));
     bench.result("b", Verdict::Failed);
     assert!(bench.pass(Duration::from_millis(4_999)).desired.is_none());
     let routes = bench.pass(Duration::from_millis(1)).desired.unwrap();
@@ -152,7 +173,7 @@ fn an_equal_verdict_makes_no_new_decision() {
     let mut bench = Bench::announced(&configuration(""));
     for _ in 0..10 {
         let effects = bench.result("a", Verdict::Passed);
-        assert!(effects.desired.is_none() && effects.eligible.is_empty() && effects.events.is_empty());
+        assert!(effects.desired.is_none() && effects.standing.is_empty() && effects.events.is_empty());
     }
 }
 
@@ -164,7 +185,10 @@ fn a_checker_that_hangs_withdraws() {
     let kinds: Vec<EventKind> = effects.events.iter().map(|e| e.kind).collect();
     use EventKind::{CheckStale, ServiceShort, VipChanged};
     assert_eq!(kinds, [CheckStale, CheckStale, ServiceShort, VipChanged]);
-    assert!(effects.events.iter().skip(2).all(|event| event.cause != EventId::NONE), "the chain has a beginning");
+    assert!(
+        effects.events.iter().skip(2).all(|event| event.cause != EventId::NONE),
+        "the chain has a beginning"
+    );
 }
 
 #[test]
@@ -185,7 +209,7 @@ fn failed_connects_of_live_traffic_take_a_backend_out() {
     for _ in 0..3 {
         bench.steer.connect_failed(&id("a"), "connect to 10.84.14.1:8082: refused", bench.now);
     }
-    assert_eq!(bench.steer.take_effects().eligible, [(id("a"), Eligible::No)]);
+    assert_eq!(bench.steer.take_effects().standing, [(id("a"), Standing::DOWN)]);
 }
 
 #[test]
@@ -202,8 +226,8 @@ fn a_reload_tells_the_data_plane_every_eligibility_again() {
     let config = configuration("");
     let mut bench = Bench::announced(&config);
     bench.steer.configure(config, "again", bench.now);
-    let told = bench.steer.take_effects().eligible;
-    assert_eq!(told, [(id("a"), Eligible::Yes), (id("b"), Eligible::Yes)]);
+    let told = bench.steer.take_effects().standing;
+    assert_eq!(told, [(id("a"), Standing::UP), (id("b"), Standing::UP)]);
 }
 
 #[test]
@@ -393,4 +417,69 @@ fn an_announcement_earned_by_waiting_names_what_made_it_fit() {
     let events = bench.pass(Duration::from_secs(5)).events;
     assert_eq!(events[0].kind, EventKind::VipChanged);
     assert_ne!(events[0].cause, EventId::NONE);
+}
+
+#[test]
+fn an_agent_s_word_is_what_the_data_plane_is_told_and_a_drain_is_no_downfall() {
+    let mut bench = Bench::announced(&configuration(""));
+    for (said, expected) in [
+        ("50%", Standing { weight_percent: 50, ..Standing::UP }),
+        ("maxconn:3", Standing { weight_percent: 50, max_connections: Some(3), ..Standing::UP }),
+        ("drain", Standing { weight_percent: 0, max_connections: Some(3), ..Standing::UP }),
+        ("ready 300% maxconn:0", Standing { max_connections: Some(u32::MAX), ..Standing::UP }),
+        ("down #full", Standing::DOWN),
+    ] {
+        let told = bench.says("a", said).standing;
+        assert_eq!(told, [(id("a"), expected)], "{said}");
+    }
+}
+
+/// Healthy again after it was lost twice, and held back.
+fn held_back() -> Bench {
+    let mut bench = Bench::announced(&configuration(""));
+    for _ in 0..2 {
+        for backend in ["a", "b"] {
+            bench.result(backend, Verdict::Failed);
+        }
+        assert_eq!(bench.desire(), Desire::Withdrawn);
+        for backend in ["a", "b"] {
+            bench.result(backend, Verdict::Passed);
+        }
+        if bench.steer.view(bench.now).vips[&address()].held_back.is_none() {
+            bench.pass(Duration::from_secs(5));
+        }
+    }
+    let held_back = bench.steer.view(bench.now).vips[&address()].held_back;
+    assert!(held_back > Some(Duration::from_secs(9)), "{held_back:?}");
+    bench
+}
+
+#[test]
+fn the_last_announcer_is_not_held_back() {
+    let mut bench = held_back();
+    bench.shown(true, Duration::ZERO);
+    bench.pass(Duration::from_secs(2));
+    bench.shown(false, Duration::ZERO);
+    assert!(bench.pass(Duration::from_secs(1)).desired.is_none(), "a router may not have settled yet");
+    bench.shown(false, Duration::ZERO);
+    let released = bench.pass(Duration::ZERO).events;
+    assert_eq!(released.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Released]);
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.desire(), Desire::Normal, "after announce_delay as anybody else");
+}
+
+#[test]
+fn who_may_not_be_the_last_one_stays_held_back() {
+    let (mut never, mut still, mut anew) = (held_back(), held_back(), held_back());
+    anew.shown(true, Duration::ZERO);
+    for bench in [&mut never, &mut still, &mut anew] {
+        bench.pass(Duration::from_secs(6));
+    }
+    never.shown(false, Duration::ZERO);
+    still.shown(true, Duration::ZERO);
+    anew.shown(false, Duration::from_secs(1)); // another session, which has shown nothing yet
+    for bench in [never, still, anew] {
+        assert_eq!(bench.desire(), Desire::Withdrawn);
+        assert!(bench.steer.view(bench.now).vips[&address()].held_back.is_some());
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use config::{BackendId, Name};
-use health::{Outcome, Verdict};
+use health::{Agent, Outcome, Verdict};
 
 use super::{Duty, Steer};
 use crate::vip::life_cycle::Desire;
@@ -39,6 +39,7 @@ pub struct BackendStanding {
     pub last: Option<(Outcome, Duration)>,
     pub checks_passed: u64,
     pub checks_failed: u64,
+    pub agent: Agent,
 }
 
 impl BackendStanding {
@@ -68,6 +69,7 @@ impl Steer {
                 last: entry.last.as_ref().map(|(outcome, at)| (outcome.clone(), age(*at))),
                 checks_passed: entry.checks_passed,
                 checks_failed: entry.checks_failed,
+                agent: entry.agent,
             };
             (entry.target.id.clone(), standing)
         });

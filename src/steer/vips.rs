@@ -124,8 +124,11 @@ impl Steer {
 
     /// A VIP that came and went too often is held back no longer.
     pub fn release(&mut self, address: IpAddr, now: Instant) -> Result<(), Refused> {
+        self.let_go(address, "held back no longer", now)
+    }
+
+    pub(super) fn let_go(&mut self, address: IpAddr, text: &str, now: Instant) -> Result<(), Refused> {
         let Some(vip) = self.vips.get_mut(&address) else { return Err(Refused::NoSuchVip(address)) };
-        let text = "held back no longer";
         let cause = self.journal.record(now, EventKind::Released, address.to_string(), text, EventId::NONE);
         let before = vip.life_cycle.phase();
         vip.life_cycle.release(now);

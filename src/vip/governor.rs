@@ -2,7 +2,7 @@
 //!
 //! Each time its route is made worse by its health counts one; what has counted halves every `half_life`. The first
 //! costs nothing. From the second on, the time that a VIP must be fit before its route is made better doubles with each,
-//! up to `max_delay`. A host that is known to be the last with the address is not held back: its caller sees to that.
+//! up to `max_delay`. A host that is known to be the last with the address is not held back: `steer::others` sees to that.
 #![deny(clippy::disallowed_methods)]
 
 use std::time::{Duration, Instant};

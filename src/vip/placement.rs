@@ -18,17 +18,26 @@ pub struct Placement {
 #[derive(Debug)]
 pub struct Placed {
     address: IpAddr,
-    interface: String,
+    /// `None`: it is the operator's business from now on.
+    interface: Option<String>,
     /// Where it was before and still is.
     before: Option<String>,
 }
 
+impl Placed {
+    fn new(vip: &Vip, interface: Option<String>, before: Option<String>) -> Self {
+        Placed { address: vip.address, interface, before }
+    }
+}
+
 impl Placement {
-    /// Puts the VIP on its interface, unless it is there already or the operator's business. An address on another
-    /// interface of ours stays there too until [`Placement::keep`].
+    /// Puts the VIP on its interface, unless it is there already or the operator's business. Where we have put it on
+    /// another one before, it stays there too until [`Placement::keep`].
     pub async fn place(&mut self, vip: &Vip) -> Result<Option<Placed>, AddressError> {
-        let Some(interface) = &vip.interface else { return Ok(None) };
         let before = self.ours.get(&vip.address).cloned();
+        let Some(interface) = &vip.interface else {
+            return Ok(before.map(|before| Placed::new(vip, None, Some(before))));
+        };
         if before.as_ref() == Some(interface) {
             return Ok(None);
         }
@@ -39,7 +48,7 @@ impl Placement {
         match netlink.add(vip.address, interface).await? {
             Added::New => {
                 self.ours.insert(vip.address, interface.clone());
-                Ok(Some(Placed { address: vip.address, interface: interface.clone(), before }))
+                Ok(Some(Placed::new(vip, Some(interface.clone()), before)))
             }
             Added::AlreadyThere => Ok(None),
         }
@@ -47,7 +56,10 @@ impl Placement {
 
     /// What was placed stays: it leaves the interfaces it was on before.
     pub async fn keep(&mut self, placed: impl IntoIterator<Item = Placed>) {
-        for Placed { address, before, .. } in placed {
+        for Placed { address, interface, before } in placed {
+            if interface.is_none() {
+                self.ours.remove(&address);
+            }
             if let Some(before) = before {
                 self.take_off(address, &before).await;
             }
@@ -57,7 +69,9 @@ impl Placement {
     /// What was placed goes: it stays where it was before, if anywhere.
     pub async fn take_back(&mut self, placed: impl IntoIterator<Item = Placed>) {
         for Placed { address, interface, before } in placed {
-            self.take_off(address, &interface).await;
+            if let Some(interface) = interface {
+                self.take_off(address, &interface).await;
+            }
             match before {
                 Some(before) => self.ours.insert(address, before),
                 None => self.ours.remove(&address),

@@ -31,6 +31,8 @@ pub enum Manner {
     Gated(Gate),
     /// HTTP that promises a mebibyte, sends half of it and resets.
     ResetMidBody,
+    /// HTTP that reads a request and resets instead of an answer.
+    ResetUnanswered,
     /// Sends back what it gets, and ends when the client ends.
     Echo,
     /// Reads to the end of the client's data, and only then answers how many bytes there were.
@@ -210,7 +212,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &Connection
 fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let manner = shared.manner();
     match &manner {
-        Manner::Http | Manner::Status(_) | Manner::Gated(_) | Manner::ResetMidBody => {
+        Manner::Http
+        | Manner::Status(_)
+        | Manner::Gated(_)
+        | Manner::ResetMidBody
+        | Manner::ResetUnanswered => {
             while serve_http(stream, shared, &manner)? {}
             Ok(())
         }
@@ -253,6 +259,10 @@ fn serve_http(mut stream: &TcpStream, shared: &Shared, manner: &Manner) -> io::R
     let status = if let Manner::Status(status) = manner { *status } else { 200 };
     match manner {
         Manner::Gated(gate) if !is_check => gate.pass(),
+        Manner::ResetUnanswered if !is_check => {
+            reset_on_close(stream)?;
+            return Ok(false);
+        }
         Manner::ResetMidBody if !is_check => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n")?;
             stream.write_all(&vec![b'x'; 512 * 1024])?;

@@ -108,12 +108,18 @@ impl Daemon {
 
     /// Asks over the admin socket, as `contrail-lb VERB --json` does.
     pub fn ask(&self, command: &str) -> io::Result<Value> {
+        let reply = self.say(command)?;
+        serde_json::from_str(&reply).map_err(|e| io::Error::other(format!("{e} in {reply:?}")))
+    }
+
+    /// The reply to a line on the admin socket, framing included.
+    pub fn say(&self, command: &str) -> io::Result<String> {
         let mut stream = UnixStream::connect(self.socket())?;
         stream.set_read_timeout(Some(SOON))?;
         stream.write_all(format!("{command}\n").as_bytes())?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply)?;
-        serde_json::from_str(&reply).map_err(|e| io::Error::other(format!("{e} in {reply:?}")))
+        Ok(reply)
     }
 
     /// The value of a metric in `/metrics`, by its name with labels as exposed.

@@ -4,6 +4,7 @@
 //! Owns no state of its own; everything a test starts is a value that stops it when dropped, on a panic too.
 #![allow(dead_code, reason = "two test crates share these modules and each uses a part of them")]
 
+pub mod agent;
 pub mod backend;
 pub mod bgp_peer;
 pub mod bgp_wire;
@@ -17,6 +18,7 @@ pub mod load;
 pub mod ports;
 pub mod process;
 pub mod status;
+pub mod tls;
 
 use std::time::Duration;
 

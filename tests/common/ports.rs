@@ -5,7 +5,7 @@
 //! process. The search starts at a place that depends on the process id, so claims seldom collide. Connections
 //! *to* such an address come *from* 127.0.0.1, so no ephemeral port is ever taken on it either.
 //!
-//! IPv6 has the one address `::1`: there a port is held by a bound socket that never listens ([`Ipv6Port`]).
+//! IPv6 has the one address `::1`: there a port is held by a bound socket that never listens ([`HeldPort`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -62,21 +62,29 @@ impl Loopback {
     }
 }
 
-/// A port of `::1`, kept from everybody but a listener that sets `SO_REUSEADDR` (as all servers do).
+/// A port of `localhost`, kept from everybody but a listener that sets `SO_REUSEADDR` (as all servers do).
 #[derive(Debug)]
-pub struct Ipv6Port {
+pub struct HeldPort {
     addr: SocketAddr,
     _hold: OwnedFd,
 }
 
-impl Ipv6Port {
-    pub fn take() -> Self {
-        let hold = socket(AddressFamily::INET6, SocketType::STREAM, None).expect("an IPv6 socket");
+impl HeldPort {
+    pub fn v4() -> Self {
+        Self::of(AddressFamily::INET, Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub fn v6() -> Self {
+        Self::of(AddressFamily::INET6, Ipv6Addr::LOCALHOST.into())
+    }
+
+    fn of(family: AddressFamily, ip: IpAddr) -> Self {
+        let hold = socket(family, SocketType::STREAM, None).expect("a socket");
         sockopt::set_socket_reuseaddr(&hold, true).expect("SO_REUSEADDR");
         sockopt::set_socket_reuseport(&hold, true).expect("SO_REUSEPORT");
-        bind(&hold, &SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).expect("a free port of ::1");
+        bind(&hold, &SocketAddr::new(ip, 0)).expect("a free port");
         let addr = getsockname(&hold).expect("its address").try_into().expect("an internet address");
-        Ipv6Port { addr, _hold: hold }
+        HeldPort { addr, _hold: hold }
     }
 
     pub fn addr(&self) -> SocketAddr {

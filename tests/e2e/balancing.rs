@@ -12,7 +12,7 @@ use crate::common::configuration::{UNCHECKED, quick_check, server, service};
 use crate::common::daemon::Daemon;
 use crate::common::eventually::eventually;
 use crate::common::http::{self, Connection, backend_of};
-use crate::common::ports::{Ipv6Port, Loopback};
+use crate::common::ports::{HeldPort, Loopback};
 use crate::common::status::{Status, wait_closes, wait_health};
 
 /// Three HTTP backends behind one service; `keys` are further keys of the service.
@@ -80,7 +80,7 @@ fn weights_share_connections_exactly_and_weight_0_gets_none() {
 fn every_listener_of_a_service_serves_ipv4_and_ipv6() {
     let lab = Loopback::take();
     let backend = Backend::http("a", lab.addr());
-    let v6 = Ipv6Port::take();
+    let v6 = HeldPort::v6();
     let fronts = [lab.addr(), lab.addr(), v6.addr()];
     let _daemon = Daemon::start(&lab, &service("web", &fronts, UNCHECKED, &[&backend]));
     for front in fronts {
@@ -91,7 +91,7 @@ fn every_listener_of_a_service_serves_ipv4_and_ipv6() {
 #[test]
 fn ipv6_backend_is_reached_from_an_ipv4_listener() {
     let lab = Loopback::take();
-    let port = Ipv6Port::take();
+    let port = HeldPort::v6();
     let backend = Backend::http("six", port.addr());
     let front = lab.addr();
     let _daemon = Daemon::start(&lab, &service("web", &[front], UNCHECKED, &[&backend]));
@@ -311,5 +311,29 @@ fn linger_decides_whether_the_proxys_own_close_is_a_fin_or_a_rst() {
         let (_backend, _daemon, front) = one(&lab, Manner::Silent, &keys);
         let mut stream = dial(front);
         assert_eq!(stream.read(&mut [0]).map_err(|e| e.kind()), end, "linger = {linger}");
+    }
+}
+
+#[test]
+fn connections_of_one_backend_are_ended_by_command_and_no_others() {
+    let lab = Loopback::take();
+    let (_backends, daemon, front) = three(&lab, UNCHECKED);
+    let mut clients: Vec<_> = (0..3).map(|_| Connection::open(front).unwrap()).collect();
+    let names: Vec<_> = clients.iter_mut().map(|client| client.get("/").unwrap().text()).collect();
+    assert_eq!(daemon.say("shutdown sessions server web/b").unwrap(), "\n");
+    for (client, name) in clients.iter_mut().zip(&names) {
+        match client.get("/") {
+            Ok(answer) => assert!(answer.text() == *name && name != "b"),
+            Err(error) => assert_eq!((error.kind(), name.as_str()), (ErrorKind::ConnectionReset, "b")),
+        }
+    }
+    wait_closes(&daemon, "web", "killed", 1);
+    for (words, refusal) in [
+        ("shutdown sessions server web", "Require 'backend/server'.\n\n"),
+        ("shutdown sessions server", "Require 'backend/server'.\n\n"),
+        ("shutdown sessions server other/b", "No such backend.\n\n"),
+        ("shutdown sessions server web/z", "No such server.\n\n"),
+    ] {
+        assert_eq!(daemon.say(words).unwrap(), refusal, "{words}");
     }
 }

@@ -9,7 +9,7 @@ use crate::common::bgp_wire::{self, Message, Prefix, frame};
 use crate::common::eventually::eventually;
 use crate::common::http::{self, Connection};
 use crate::common::load::Load;
-use crate::common::ports::{Ipv6Port, Loopback};
+use crate::common::ports::{HeldPort, Loopback};
 use crate::common::process::{self, Process};
 use crate::common::{SOON, journal::Entry};
 
@@ -24,7 +24,7 @@ fn loopback_addresses_and_ports_are_handed_out_once() {
 
 #[test]
 fn a_held_ipv6_port_can_be_listened_on_by_a_server() {
-    let port = Ipv6Port::take();
+    let port = HeldPort::v6();
     let listener = TcpListener::bind(port.addr()).unwrap();
     TcpStream::connect(port.addr()).unwrap();
     listener.accept().unwrap();

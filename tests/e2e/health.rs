@@ -131,3 +131,22 @@ fn failed_connects_of_live_traffic_take_a_backend_out_before_its_next_check() {
     wait_health(&daemon, "web", "a", "down");
     says(&downfall(&daemon, mark), &["refused"]);
 }
+
+#[test]
+fn resets_before_an_answer_take_a_backend_out_before_its_next_check() {
+    let lab = Loopback::take();
+    let (a, b) = (Backend::http("a", lab.addr()), Backend::http("b", lab.addr()));
+    let front = lab.addr();
+    let keys =
+        "check = { kind = \"tcp\", interval = \"60s\" }\npassive = { failures = 2, window = \"10s\" }\n";
+    let daemon = Daemon::start(&lab, &service("web", &[front], keys, &[&a, &b]));
+    wait_health(&daemon, "web", "a", "up");
+    wait_health(&daemon, "web", "b", "up");
+    let mark = daemon.stderr().len();
+    a.behave(Manner::ResetUnanswered);
+    let failed = (0..4).filter(|_| backend_of(front).is_err()).count();
+    assert_eq!(failed, 2, "every other one until it is out");
+    wait_health(&daemon, "web", "a", "down");
+    says(&downfall(&daemon, mark), &["reset before an answer"]);
+    assert!((0..4).all(|_| backend_of(front).is_ok()));
+}

@@ -10,14 +10,18 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod agents;
 mod announcing;
 mod balancing;
 mod config;
 mod demo;
 mod draining;
+mod encrypting;
 mod freezing;
 mod harness;
 mod health;
 mod lab;
+mod limits;
+mod recording;
 mod reload;
 mod seeing;
