@@ -25,6 +25,8 @@ pub(super) struct Neighbor {
 pub(super) struct Identity {
     pub(super) neighbor: Neighbor,
     pub(super) discriminator: NonZeroU32,
+    /// While it is Up, the neighbor's.
+    pub(super) remote: Option<NonZeroU32>,
     /// 255 on one hop.
     pub(super) min_hop_limit: u8,
 }
@@ -48,6 +50,10 @@ pub(super) fn select(
         None if !matches!(packet.state, SessionState::Down | SessionState::AdminDown) => {
             return Err(Discard::YourDiscriminator);
         }
+        // Anybody can send that; a neighbor that starts anew is known by its silence.
+        None if session.remote.is_some_and(|known| known != packet.my_discriminator) => {
+            return Err(Discard::YourDiscriminator);
+        }
         Some(_) | None => {}
     }
     if packet.authenticated {
@@ -68,6 +74,7 @@ mod tests {
         [(other, 4), (NEIGHBOR, 9)].map(|(neighbor, discriminator)| Identity {
             neighbor,
             discriminator: NonZeroU32::new(discriminator).unwrap(),
+            remote: None,
             min_hop_limit: 255,
         })
     }
@@ -117,6 +124,15 @@ mod tests {
             let refused = selected(&packet(flags, 24, 0), NEIGHBOR, Some(255));
             assert_eq!(refused, Err(Discard::YourDiscriminator));
         }
+    }
+
+    #[test]
+    fn while_a_session_is_up_a_stranger_in_its_neighbors_name_cannot_take_it_down() {
+        let up = |remote| sessions().map(|session| Identity { remote: NonZeroU32::new(remote), ..session });
+        let down = packet(0x40, 24, 0);
+        let let_in = |remote| select(&down, NEIGHBOR, Some(255), up(remote)).map(|(position, _)| position);
+        assert_eq!(let_in(7), Ok(1), "the neighbor itself");
+        assert_eq!(let_in(8), Err(Discard::YourDiscriminator));
     }
 
     #[test]

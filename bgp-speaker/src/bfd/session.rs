@@ -128,6 +128,7 @@ impl Session {
                 multihop: self.path.multihop,
             },
             discriminator: self.machine.discriminator(),
+            remote: self.machine.known_neighbor(),
             min_hop_limit: self.path.min_hop_limit,
         }
     }

@@ -67,7 +67,12 @@ struct World {
 fn identity(side: usize, machine: &Machine) -> Identity {
     let address = [192, 0, 2, 1 - side as u8].into();
     let neighbor = Neighbor { address, scope: 0, multihop: false };
-    Identity { neighbor, discriminator: machine.discriminator(), min_hop_limit: 255 }
+    Identity {
+        neighbor,
+        discriminator: machine.discriminator(),
+        remote: machine.known_neighbor(),
+        min_hop_limit: 255,
+    }
 }
 
 impl World {

@@ -196,6 +196,10 @@ impl Machine {
     pub(super) fn diagnostic(&self) -> Diagnostic {
         self.diagnostic
     }
+    /// While it is Up, the neighbor's discriminator.
+    pub(super) fn known_neighbor(&self) -> Option<NonZeroU32> {
+        self.remote.discriminator.filter(|_| self.is_up())
+    }
     pub(super) fn remote(&self) -> &Remote {
         &self.remote
     }
