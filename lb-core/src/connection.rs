@@ -157,7 +157,8 @@ impl Connection {
         now: Duration,
     ) -> Option<(BackendId, ConnectFailure)> {
         let link = self.link.as_ref().filter(|link| !link.end.eof)?;
-        if delivered.down > 0 || self.owes(Side::Client) {
+        // What a client has said may be why.
+        if delivered.up > 0 || delivered.down > 0 || self.owes(Side::Client) {
             return None;
         }
         let backend = link.backend.backend();

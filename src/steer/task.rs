@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::{PeerEvent, PeerState, PeerStatus, RouteSet, Speaker};
-use config::{BackendId, Config};
+use config::{BackendAddr, BackendId, Config};
 use health::{Monitor, Report};
-use lb_core::{AccessRecord, ConnectFailure, DataPlane, Observer};
+use lb_core::{AccessRecord, ConnectCause, ConnectFailure, DataPlane, Observer, TlsFailure};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -111,6 +111,9 @@ impl TrafficObserver {
 
 impl Observer for TrafficObserver {
     fn connect_failed(&self, backend: &BackendId, failure: &ConnectFailure) {
+        if blames_the_client(failure) {
+            return;
+        }
         let _ =
             self.failures.try_send(FailedConnect { backend: backend.clone(), detail: failure.to_string() });
     }
@@ -118,6 +121,12 @@ impl Observer for TrafficObserver {
     fn connection_ended(&self, record: AccessRecord) {
         self.access.push(record);
     }
+}
+
+/// Whether a client alone could have brought this about: by the port it came to, or because the backend turned it away.
+fn blames_the_client(failure: &ConnectFailure) -> bool {
+    matches!(failure.address, BackendAddr::ClientPort(_))
+        || matches!(failure.cause, ConnectCause::Tls(TlsFailure::Gone | TlsFailure::Alert(_)))
 }
 
 /// The receiving ends, made before the data plane so that its observer can be.
