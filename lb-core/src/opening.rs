@@ -1,6 +1,6 @@
 //! What a client has to say before a backend is chosen: steps that each read some bytes and decide.
 //!
-//! A step reads through the client's [`End`] into `Connection::received`, takes off the front what it understands, and
+//! A step reads through the client's end into `Connection::received`, takes off the front what it understands, and
 //! leaves the rest to the next step and at last to the backend. All of it has to be there by one deadline, so that a client
 //! that never says it costs its own slot and one buffer at most.
 //!

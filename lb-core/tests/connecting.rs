@@ -65,19 +65,23 @@ fn a_client_that_resets_after_a_late_connect_is_noticed() {
 }
 
 #[test]
-fn a_reset_before_the_first_byte_of_an_answer_is_reported_and_one_after_it_is_not() {
-    for (answer, reported) in [("", 1), ("x", 0)] {
+fn a_reset_counts_against_a_backend_only_before_either_side_has_said_a_byte() {
+    for (said, answered, reported) in [("", "", 1), ("1", "", 0), ("1", "x", 0)] {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
         let backend = Server::new(move |mut stream| {
-            stream.read_exact(&mut [0]).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-            stream.read_exact(&mut [0]).unwrap();
+            stream.read_exact(&mut vec![0; said.len()]).unwrap();
+            stream.write_all(answered.as_bytes()).unwrap();
+            held.lock().unwrap().recv().unwrap();
             reset(stream);
         });
         let lab = Lab::new(&[backend.address]);
         let mut client = lab.connect();
-        client.write_all(b"1").unwrap();
-        client.read_exact(&mut vec![0; answer.len()]).unwrap();
-        client.write_all(b"2").unwrap();
+        client.write_all(said.as_bytes()).unwrap();
+        client.read_exact(&mut vec![0; answered.len()]).unwrap();
+        let connects = || lab.plane.stats().services[0].backends[0].connects;
+        eventually("it is connected", || connects() == 1);
+        release.send(()).unwrap();
         assert_reset(&mut client);
         lab.await_close(CloseReason::ServerReset);
         let failures = lab.failures.all();

@@ -169,7 +169,8 @@ impl Steer {
             }
             (None, _, _) => return,
         };
-        self.judge(cause, at);
+        // A result that lay around is old, and what follows from it begins now.
+        self.judge(cause, now);
     }
 
     /// Live traffic could not reach a backend.
@@ -212,6 +213,10 @@ impl Steer {
         for id in fresh.iter().filter(|id| self.book.get(id).is_some_and(health::Entry::is_stale)) {
             let text = "no check result for too long: the checker hangs";
             cause = self.journal.record(now, EventKind::CheckStale, id.to_string(), text, EventId::NONE);
+        }
+        if cause != EventId::NONE {
+            // What has grown stale comes first: no route is raised on it.
+            self.judge(cause, now);
         }
         self.raise_earned(now);
         self.judge(cause, now);

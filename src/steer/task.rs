@@ -190,6 +190,12 @@ pub async fn run(
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heart.beat();
+        // What is overdue comes before what waits: after a stall the results in the queue are old.
+        let now = Instant::now();
+        if task.steer.poll_timeout().is_some_and(|due| due <= now) {
+            task.steer.handle_timeout(now);
+            task.carry_out();
+        }
         let deadline = task.steer.poll_timeout();
         let timeout = async {
             match deadline {

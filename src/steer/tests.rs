@@ -483,3 +483,22 @@ fn who_may_not_be_the_last_one_stays_held_back() {
         assert!(bench.steer.view(bench.now).vips[&address()].held_back.is_some());
     }
 }
+
+#[test]
+fn after_a_stall_an_old_result_announces_nothing() {
+    let mut bench = Bench::start(&configuration(""));
+    bench.result("a", Verdict::Passed);
+    bench.result("b", Verdict::Passed);
+    bench.now += Duration::from_secs(60); // nobody looked: the delay is over, and so is what the results are good for
+    bench.steer.handle_timeout(bench.now);
+    let effects = bench.steer.take_effects();
+    assert!(effects.entered.is_empty() && effects.desired.is_none(), "{:?}", effects.events);
+    let id = id("a");
+    let epoch = bench.checks.iter().find(|(t, _)| t.id == id).map(|(_, e)| *e).unwrap();
+    let outcome = Outcome::new(CheckStatus::Connected, "test", Duration::ZERO);
+    let old = Report { id, epoch, outcome, at: bench.now - Duration::from_secs(50) };
+    bench.steer.report(&old, bench.now);
+    bench.steer.handle_timeout(bench.now);
+    assert!(bench.steer.take_effects().desired.is_none());
+    assert_eq!(bench.desire(), Desire::Withdrawn);
+}

@@ -1,5 +1,9 @@
 //! Health: what a check or live traffic finds out takes a backend out and brings it back, and the log says why.
 
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::common::SOON;
@@ -9,7 +13,7 @@ use crate::common::daemon::Daemon;
 use crate::common::eventually::eventually;
 use crate::common::http::backend_of;
 use crate::common::ports::Loopback;
-use crate::common::status::{is_event, wait_health};
+use crate::common::status::{Status, is_event, wait_health};
 
 const QUICK_TCP: &str =
     "check = { kind = \"tcp\", interval = \"100ms\", timeout = \"500ms\", rise = 1, fall = 2 }\n";
@@ -133,7 +137,7 @@ fn failed_connects_of_live_traffic_take_a_backend_out_before_its_next_check() {
 }
 
 #[test]
-fn resets_before_an_answer_take_a_backend_out_before_its_next_check() {
+fn resets_before_anybody_said_a_word_take_a_backend_out_before_its_next_check() {
     let lab = Loopback::take();
     let (a, b) = (Backend::http("a", lab.addr()), Backend::http("b", lab.addr()));
     let front = lab.addr();
@@ -144,9 +148,21 @@ fn resets_before_an_answer_take_a_backend_out_before_its_next_check() {
     wait_health(&daemon, "web", "b", "up");
     let mark = daemon.stderr().len();
     a.behave(Manner::ResetUnanswered);
-    let failed = (0..4).filter(|_| backend_of(front).is_err()).count();
-    assert_eq!(failed, 2, "every other one until it is out");
-    wait_health(&daemon, "web", "a", "down");
-    says(&downfall(&daemon, mark), &["reset before an answer"]);
+    assert_eq!((0..8).filter(|_| backend_of(front).is_err()).count(), 4, "every other one");
+    assert_eq!(
+        Status::of(&daemon).unwrap().health("web", "a"),
+        Some("up"),
+        "what the client said may be why"
+    );
+    a.behave(Manner::ResetAtOnce);
+    // Clients that say nothing: what they might have said is no excuse.
+    eventually("a is out", SOON, || {
+        let _ = TcpStream::connect(front).and_then(|mut client| {
+            client.set_read_timeout(Some(Duration::from_millis(100)))?;
+            client.read(&mut [0])
+        });
+        Status::of(&daemon).is_ok_and(|status| status.health("web", "a") == Some("down"))
+    });
+    says(&downfall(&daemon, mark), &["reset"]);
     assert!((0..4).all(|_| backend_of(front).is_ok()));
 }
