@@ -81,6 +81,8 @@ impl Steer {
                 let causes = sent.map_or_else(|| vec![decision], |heard| heard.sent.1.clone());
                 for cause in causes {
                     let text = "the peer's TCP has it";
+                    // Not before it was sent, which may be long after the decision: to a session that is new.
+                    let at = self.journal.find(cause).map_or(at, |sent| at.max(sent.at));
                     self.journal.record(at, EventKind::UpdateAcknowledged, peer.as_str(), text, cause);
                 }
             }

@@ -194,8 +194,11 @@ impl Steer {
                 }
                 why.clone_into(&mut vip.health);
             }
-            Input::Drain | Input::Undrain | Input::AddressGone => why.clone_into(&mut vip.way),
-            Input::AddressReady
+            Input::Drain | Input::Undrain => why.clone_into(&mut vip.way),
+            // At the end of a drain that is no news.
+            Input::AddressGone if before != Phase::Closed => why.clone_into(&mut vip.way),
+            Input::AddressGone
+            | Input::AddressReady
             | Input::ListenersReady
             | Input::DoorHeld
             | Input::TrafficShifted
@@ -217,7 +220,8 @@ impl Steer {
                 None => "healthy for announce_delay".to_owned(),
                 Some(delay) => format!("healthy for {delay:.0?}; it came and went too often for less"),
             };
-            let cause = vip.health_event;
+            // Of what it needed, the last to come: its health, or its way up.
+            let cause = vip.health_event.max(vip.last_event);
             self.effects.entered.extend(vip.note_change(before, &why, cause, now, &mut self.journal));
         }
     }
@@ -257,7 +261,8 @@ impl VipState {
         let way = &self.way;
         match self.life_cycle.phase() {
             Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort => self.health.clone(),
-            Phase::Init | Phase::AddressUp | Phase::AddressDown => way.clone(),
+            Phase::Init | Phase::AddressUp => way.clone(),
+            Phase::AddressDown => format!("{way}; it is down"),
             Phase::Holding => format!("{way}; lets newcomers wait while short connections end"),
             Phase::Draining => format!("{way}; announced as the worst way until no new connection arrives"),
             Phase::Withdrawn => format!("{way}; waits until no new connection arrives"),

@@ -25,6 +25,8 @@ fn a_drained_host_announces_the_worst_route_then_none_and_then_refuses() {
     lab.peer.wait_withdrawn(lab.at.prefix(), SOON);
     wait_phase(&lab.daemon, lab.at.vip.ip(), "address_down");
     assert!(TcpStream::connect(lab.at.front()).is_err());
+    let status = lab.daemon.cli("status", &[]).stdout;
+    assert!(status.contains("drained by an operator; it is down"), "{status}");
     assert_eq!(http::get(lab.daemon.admin(), "/readyz").unwrap().status, 503);
 }
 
@@ -37,6 +39,10 @@ fn an_undrained_host_serves_and_announces_again() {
     lab.peer.wait_announced(lab.at.prefix(), SOON);
     assert!(backend_of(lab.at.front()).is_ok());
     lab.daemon.wait_ready(SOON);
+    let why = lab.daemon.cli("why", &[&lab.at.vip.ip().to_string()]).stdout;
+    for words in ["this host: by an operator", "→ init", "→ announced"] {
+        assert!(why.contains(words), "no {words:?} in\n{why}");
+    }
 }
 
 #[test]
