@@ -155,6 +155,9 @@ fn half_closed(addr: SocketAddr) -> usize {
     rows.filter(|row| row.first() == Some(&local.as_str()) && row.get(2) == Some(&CLOSE_WAIT)).count()
 }
 
+/// More than the few connections with bulk at once have opened; hundreds have come and gone.
+const KEPT_PIPES: usize = 8;
+
 #[test]
 fn nothing_is_left_behind_by_clients_and_backends_that_come_and_go() {
     let lab = Loopback::take();
@@ -179,7 +182,8 @@ fn nothing_is_left_behind_by_clients_and_backends_that_come_and_go() {
     drop(half_open);
     eventually("idle again", SOON, idle);
     eventually("every descriptor is closed", SOON, || match descriptors(daemon.id()) {
-        now if now <= before => Ok(()),
+        // A thread keeps the pipes that it has opened for bulk.
+        now if now <= before + KEPT_PIPES * 2 => Ok(()),
         now => Err(format!("{now}, {before} before")),
     });
     assert_eq!(half_closed(front), 0);
