@@ -13,9 +13,9 @@ pub(crate) enum PathNews {
 }
 
 /// What has been told of the path so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PathWatch {
-    /// `None`: there was no BFD.
+    /// `None`: there was no BFD, or nobody has looked yet.
     told: Option<History>,
 }
 
@@ -34,11 +34,6 @@ impl History {
 }
 
 impl PathWatch {
-    /// What was before `status` is history.
-    pub(crate) fn since(status: Option<&BfdStatus>) -> Self {
-        PathWatch { told: status.map(History::of) }
-    }
-
     /// BFD says something new, or is gone.
     pub(crate) fn changed(&mut self, status: Option<&BfdStatus>) -> impl Iterator<Item = PathNews> + use<> {
         let now = status.map(History::of);

@@ -64,7 +64,6 @@ enum Wake {
 impl<'a> PeerTask<'a> {
     pub(crate) fn new(blueprint: Blueprint, commands: &'a mut mpsc::Receiver<Command>) -> Self {
         let fsm = PeerFsm::new(blueprint.params.clone(), blueprint.seed);
-        let path = PathWatch::since(blueprint.bfd.borrow().as_ref());
         PeerTask {
             blueprint,
             commands,
@@ -74,7 +73,7 @@ impl<'a> PeerTask<'a> {
             session: None,
             lingering: Lingering::default(),
             stopping: false,
-            path,
+            path: PathWatch::default(),
         }
     }
 
