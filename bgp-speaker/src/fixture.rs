@@ -1,4 +1,9 @@
 //! Values that unit tests of several modules begin with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "only ever built for tests: to panic is how they fail"
+)]
 
 use std::time::Instant;
 

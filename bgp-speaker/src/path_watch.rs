@@ -54,3 +54,54 @@ fn news(status: &BfdStatus, now: History, before: Option<History>) -> [Option<Pa
         down.filter(|_| now.failures > before.failures).map(PathNews::Failed),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    /// A path that has gone through these, with a reason for each time it left Up.
+    fn path(changes: &[(SessionState, Option<DownReason>)]) -> BfdStatus {
+        #[allow(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = std::time::Instant::now();
+        let mut status = BfdStatus::new(NonZeroU32::MIN, false, false, now);
+        changes.iter().for_each(|(to, reason)| status.changed(*to, *reason, now));
+        status
+    }
+
+    fn told(watch: &mut PathWatch, status: &BfdStatus) -> Vec<PathNews> {
+        watch.changed(Some(status)).collect()
+    }
+
+    const UP: (SessionState, Option<DownReason>) = (SessionState::Up, None);
+
+    #[test]
+    fn a_path_that_came_up_before_anybody_looked_is_told_as_up_once() {
+        let mut watch = PathWatch::default();
+        assert_eq!(told(&mut watch, &path(&[UP])), [PathNews::Up]);
+        assert_eq!(told(&mut watch, &path(&[UP])), []);
+    }
+
+    #[test]
+    fn what_failed_before_anybody_looked_is_history_and_what_fails_after_is_not() {
+        let failed = DownReason::NeighborDown;
+        let down = (SessionState::Down, Some(failed));
+        let mut watch = PathWatch::default();
+        assert_eq!(told(&mut watch, &path(&[UP, down])), []);
+        let again = path(&[UP, down, UP, down]);
+        assert_eq!(
+            told(&mut watch, &again),
+            [PathNews::Up, PathNews::Down(failed), PathNews::Failed(failed)]
+        );
+    }
+
+    #[test]
+    fn a_path_that_an_operator_holds_down_has_not_failed() {
+        let held = DownReason::NeighborAdminDown;
+        let mut watch = PathWatch::default();
+        told(&mut watch, &path(&[UP]));
+        let down = path(&[UP, (SessionState::Down, Some(held))]);
+        assert_eq!(told(&mut watch, &down), [PathNews::Down(held)]);
+    }
+}

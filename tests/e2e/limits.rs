@@ -1,10 +1,9 @@
 //! What a service grants whom: limits and the queue, the same backend for a client, who the client is said to be, and what is left
 //! behind when backends and clients come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::thread;
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -140,9 +139,17 @@ fn a_backend_is_found_by_its_name() {
     assert_eq!(backend_of(front).unwrap(), "a");
 }
 
-/// As `/proc` has it.
-fn descriptors(process: u32) -> usize {
-    std::fs::read_dir(PathBuf::from(format!("/proc/{process}/fd"))).unwrap().count()
+/// The descriptors of a process by what they are: `socket`, `pipe`, `anon_inode`, a path.
+fn descriptors(process: u32) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten() {
+        // One that is closed meanwhile is none.
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy();
+        let kind = target.split_once(':').map_or(&*target, |(kind, _)| kind);
+        *kinds.entry(kind.to_owned()).or_default() += 1;
+    }
+    kinds
 }
 
 /// Connections of this local address whose peer has closed and we have not.
@@ -155,20 +162,18 @@ fn half_closed(addr: SocketAddr) -> usize {
     rows.filter(|row| row.first() == Some(&local.as_str()) && row.get(2) == Some(&CLOSE_WAIT)).count()
 }
 
-/// More than the few connections with bulk at once have opened; hundreds have come and gone.
-const KEPT_PIPES: usize = 8;
+const THREADS: usize = 2;
+const PIPES_OF_A_THREAD: usize = 16;
 
 #[test]
 fn nothing_is_left_behind_by_clients_and_backends_that_come_and_go() {
     let lab = Loopback::take();
     let backends = ["a", "b"].map(|name| Backend::http(name, lab.addr()));
     let front = lab.addr();
-    let daemon = Daemon::start(&lab, &service("web", &[front], UNCHECKED, &backends.each_ref()));
+    let config = service("web", &[front], UNCHECKED, &backends.each_ref());
+    let daemon = Daemon::start(&lab, &format!("[global]\nthreads = {THREADS}\n{config}"));
     let idle = || Status::of(&daemon).is_ok_and(|status| status.0["plane"]["connections"] == 0);
-    // What is opened once and kept is opened by a first round.
-    let load = Load::on(&[front, front]);
-    load.answers(100);
-    load.finish();
+    backend_of(front).unwrap();
     eventually("idle", SOON, idle);
     let before = descriptors(daemon.id());
     let load = Load::on(&[front, front]);
@@ -181,10 +186,15 @@ fn nothing_is_left_behind_by_clients_and_backends_that_come_and_go() {
     let half_open: Vec<_> = (0..20).map(|_| TcpStream::connect(front).unwrap()).collect();
     drop(half_open);
     eventually("idle again", SOON, idle);
-    eventually("every descriptor is closed", SOON, || match descriptors(daemon.id()) {
-        // A thread keeps the pipes that it has opened for bulk.
-        now if now <= before + KEPT_PIPES * 2 => Ok(()),
-        now => Err(format!("{now}, {before} before")),
+    eventually("every descriptor is closed", SOON, || {
+        let mut now = descriptors(daemon.id());
+        // A thread keeps the few pipes that it has opened for bulk: two ends each.
+        let pipes = |of: &mut BTreeMap<String, usize>| of.remove("pipe").unwrap_or(0);
+        let (pipes_now, mut others) = (pipes(&mut now), before.clone());
+        let opened = pipes_now.saturating_sub(pipes(&mut others));
+        (now == others && opened <= 2 * THREADS * PIPES_OF_A_THREAD)
+            .then_some(())
+            .ok_or(format!("{now:?} and {opened} ends of pipes, {before:?} before"))
     });
     assert_eq!(half_closed(front), 0);
 }

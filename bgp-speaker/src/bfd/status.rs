@@ -101,7 +101,7 @@ pub struct BfdStatus {
 }
 
 impl BfdStatus {
-    pub(super) fn new(discriminator: NonZeroU32, multihop: bool, real_time: bool, now: Instant) -> Self {
+    pub(crate) fn new(discriminator: NonZeroU32, multihop: bool, real_time: bool, now: Instant) -> Self {
         BfdStatus {
             state: SessionState::Down,
             since: now,
@@ -128,7 +128,7 @@ impl BfdStatus {
         }
     }
 
-    pub(super) fn changed(&mut self, to: SessionState, reason: Option<DownReason>, now: Instant) {
+    pub(crate) fn changed(&mut self, to: SessionState, reason: Option<DownReason>, now: Instant) {
         if self.state == SessionState::Up {
             self.last_down = reason;
             self.downs += 1;

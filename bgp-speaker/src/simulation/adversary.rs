@@ -4,6 +4,11 @@
 //! taken, refused, silent, reset and half-open; nothing read for minutes. After every event [`super::victim`] is checked.
 //! To every whole message exactly the NOTIFICATION must come that the RFCs have for it in that state, and to a peer that
 //! behaves after all that, a session. `SIMULATION_SEED=n` replays one, `SIMULATION_SEEDS=n` runs more.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "only ever built for tests: to panic is how they fail"
+)]
 #![allow(clippy::disallowed_methods, reason = "an arbitrary origin; time is virtual")]
 
 use std::sync::Arc;

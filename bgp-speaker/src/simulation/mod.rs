@@ -3,11 +3,6 @@
 //! [`Link`] is the handle, for the simulations of this crate and of whoever enables the feature `simulation`. A seed
 //! decides everything: delays and how octets are cut. What goes wrong is the caller's to say. After every step a speaker
 //! that contradicts itself panics.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "only ever built for tests: to panic is how they fail"
-)]
 
 #[cfg(test)]
 mod adversary;

@@ -1,4 +1,9 @@
 //! One speaker of the simulation: the real machine, framer and announcer, what it tells, and a record of what it saw.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "only ever built for tests: to panic is how they fail"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -1,5 +1,10 @@
 //! Our speaker with whoever is at the other end: the real machine, framer and announcer, no network. After every event it
 //! is checked; what it cannot have done right panics.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "only ever built for tests: to panic is how they fail"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
