@@ -1,11 +1,13 @@
 //! Looking at the running daemon: `status`, `bgp`, the JSON API, metrics and health over HTTP.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::Value;
 
 use crate::common::SOON;
 use crate::common::backend::{Backend, Manner};
 use crate::common::bgp_peer::BgpPeer;
-use crate::common::bgp_wire::Prefix;
+use crate::common::bgp_wire::{Prefix, frame};
 use crate::common::configuration::{ROUTER_AS, bgp, bgp_peer, quick_check, service, vip, vip_service};
 use crate::common::daemon::Daemon;
 use crate::common::eventually::eventually;
@@ -144,4 +146,59 @@ fn admin_http_asks_for_the_password_except_for_health() {
     assert_eq!(ran.code, Some(78), "{ran:?}");
     let authorization = ("Authorization", "Basic aGFwcm94eTphbm90aGVy");
     assert_eq!(http::get_with(daemon.admin(), "/metrics", &[authorization]).unwrap().status, 200);
+}
+
+/// An UPDATE as a router has it: the host route `vip` by way of `next_hop`, from `ROUTER_AS` and the AS behind it.
+fn another_path(vip: Ipv4Addr, next_hop: Ipv4Addr) -> Vec<u8> {
+    let path = [ROUTER_AS, 64999].map(u32::to_be_bytes).concat();
+    let attributes =
+        [&[0x40, 1, 1, 0][..], &[0x40, 2, 10, 2, 2], &path, &[0x40, 3, 4], &next_hop.octets()].concat();
+    let mut body = vec![0, 0, 0, u8::try_from(attributes.len()).unwrap()];
+    body.extend(attributes);
+    body.push(32);
+    body.extend(vip.octets());
+    frame(2, &body)
+}
+
+fn host_route_is_gone(vip: Ipv4Addr) -> Vec<u8> {
+    let mut body = vec![0, 5, 32];
+    body.extend(vip.octets());
+    body.extend([0, 0]);
+    frame(2, &body)
+}
+
+#[test]
+fn what_a_router_says_of_our_vip_is_shown_and_nothing_else_it_says_is_kept() {
+    let lab = lab();
+    let IpAddr::V4(vip) = lab.vip.ip() else { panic!("IPv4") };
+    let next_hop = Ipv4Addr::new(192, 0, 2, 77);
+    let paths = || -> Vec<Value> {
+        let status = Status::of(&lab.daemon).unwrap();
+        status.vip(lab.vip.ip()).unwrap()["other_paths"].as_array().unwrap().clone()
+    };
+    assert!(paths().is_empty());
+    lab.peer.send(&another_path(Ipv4Addr::new(203, 0, 113, 1), next_hop)); // not ours
+    lab.peer.send(&another_path(vip, next_hop));
+    eventually("the path is shown", SOON, || paths().len() == 1);
+    assert_eq!(paths()[0]["next_hop"], "192.0.2.77");
+    for (verb, words) in [("status", "192.0.2.77"), ("bgp", "192.0.2.77")] {
+        let text = lab.daemon.cli(verb, &[]).stdout;
+        assert!(text.contains(words), "no {words} in\n{text}");
+    }
+    assert_eq!(lab.daemon.ask("show bgp json").unwrap()[0]["paths"].as_array().unwrap().len(), 1);
+    lab.peer.send(&host_route_is_gone(vip));
+    eventually("it is gone", SOON, || paths().is_empty());
+    let text = lab.daemon.cli("status", &[]).stdout;
+    assert!(!text.contains("192.0.2.77"), "{text}");
+}
+
+#[test]
+fn how_long_an_acknowledged_withdraw_took_is_in_the_metrics() {
+    let mut lab = lab();
+    assert_eq!(lab.daemon.metric("contrail_lb_bgp_withdraw_acked_seconds_count"), Some(0.0));
+    lab.backends[0].stop();
+    lab.peer.wait_withdrawn(Prefix::host(lab.vip.ip()), SOON);
+    eventually("it is counted", SOON, || {
+        lab.daemon.metric("contrail_lb_bgp_withdraw_acked_seconds_count") == Some(1.0)
+    });
 }

@@ -153,7 +153,8 @@ impl World {
                 (to.heard, to.patience) = (self.now, Duration::ZERO);
             }
             // A neighbor that has not noticed our restart, or whose restart we have not noticed.
-            Err(Discard::UnknownSession | Discard::YourDiscriminator) => {}
+            Err(Discard::UnknownSession) => {}
+            Err(Discard::YourDiscriminator) if identity.remote.is_some() => {}
             Err(discard) => panic!("{discard}"),
         }
         self.serve(side);
