@@ -101,7 +101,11 @@ impl ChainView {
         let mut out = String::new();
         let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else { return out };
         let took = duration(last.uptime_ms - first.uptime_ms);
-        let _ = writeln!(out, "{}: {} steps in {took}, from {}", self.subject, self.events.len(), first.time);
+        let steps = match self.events.len() {
+            1 => "1 step".to_owned(),
+            n => format!("{n} steps"),
+        };
+        let _ = writeln!(out, "{}: {steps} in {took}, from {}", self.subject, first.time);
         if self.is_cut {
             out.push_str("  (what came before is no longer remembered)\n");
         }
