@@ -1,4 +1,4 @@
-//! Values that unit tests of several modules begin with.
+//! What unit tests of several modules begin with: values, and seeds.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,5 +43,21 @@ pub(crate) fn dialect() -> Dialect {
         families: vec![Family::Ipv4],
         next_hops: NextHops { v4: Some([192, 0, 2, 1].into()), ..NextHops::default() },
         only_to_customer: false,
+    }
+}
+
+/// Runs a simulation with so many seeds, or as many as `SIMULATION_SEEDS` says; `SIMULATION_SEED` replays one. The seed of one
+/// that fails is said.
+pub(crate) fn for_each_seed(seeds: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(seeds),
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            eprintln!("replay with SIMULATION_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
     }
 }

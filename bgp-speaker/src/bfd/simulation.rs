@@ -335,17 +335,7 @@ fn run(seed: u64) {
 
 #[test]
 fn after_any_trouble_two_sessions_come_up_agree_and_stay_up() {
-    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("replay with SIMULATION_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    crate::fixture::for_each_seed(SEEDS, run);
 }
 
 #[test]

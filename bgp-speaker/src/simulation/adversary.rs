@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "an arbitrary origin; time is virtual")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use config::{Asn, Family, HoldTime, RouterId};
@@ -364,18 +365,12 @@ fn run(seed: u64) -> u64 {
 
 #[test]
 fn whatever_a_peer_does_it_gets_the_answer_of_the_rfc_and_costs_no_more_than_its_session() {
-    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
-    };
-    let (mut sessions, runs) = (0, seeds.end - seeds.start);
-    for seed in seeds {
-        sessions += std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|panic| {
-            eprintln!("replay with SIMULATION_SEED={seed}");
-            std::panic::resume_unwind(panic)
-        });
-    }
+    let (sessions, runs) = (AtomicU64::new(0), AtomicU64::new(0));
+    fixture::for_each_seed(SEEDS, |seed| {
+        sessions.fetch_add(run(seed), Ordering::Relaxed);
+        runs.fetch_add(1, Ordering::Relaxed);
+    });
+    let (sessions, runs) = (sessions.into_inner(), runs.into_inner());
     assert!(
         sessions >= runs / 2 || runs == 1,
         "the adversary hardly gets beyond OpenConfirm: {sessions} in {runs}"

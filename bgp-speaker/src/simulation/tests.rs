@@ -121,17 +121,7 @@ fn run(seed: u64) {
 
 #[test]
 fn after_any_trouble_two_speakers_agree_again() {
-    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("replay with SIMULATION_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    crate::fixture::for_each_seed(SEEDS, run);
 }
 
 /// A second attempt is rarely needed, where each side is Established on another connection for a moment (RFC 4271 §6.8
