@@ -32,7 +32,7 @@ use crate::wheel::{Tick, Ticks};
 use crate::{CloseReason, ConnectCause, ConnectFailure};
 
 /// A connect that takes longer has its client watched: one that goes away meanwhile gives its place free.
-const UNDECIDED: Duration = Duration::from_millis(30);
+pub(crate) const UNDECIDED: Duration = Duration::from_millis(30);
 
 /// Whom a connection is from and which address it came to. With a PROXY header: what that says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,12 +150,10 @@ impl Connection {
         }
     }
 
-    /// What its backend did, if it has reset the connection before it sent a byte of which any was `delivered` or waits.
-    pub(crate) fn unanswered(
-        &self,
-        delivered: Delivered,
-        now: Duration,
-    ) -> Option<(BackendId, ConnectFailure)> {
+    /// What its backend did, if it has reset the connection before it sent a byte of which any was delivered or waits.
+    pub(crate) fn unanswered(&self, now: Duration) -> Option<(BackendId, ConnectFailure)> {
+        let Stage::Relaying(relay) = &self.stage else { return None };
+        let delivered = relay.delivered();
         let link = self.link.as_ref().filter(|link| !link.end.eof)?;
         // What a client has said may be why.
         if delivered.up > 0 || delivered.down > 0 || self.owes(Side::Client) {
@@ -166,6 +164,11 @@ impl Connection {
         let address = backend.address().clone();
         let failure = ConnectFailure { address, cause: ConnectCause::ResetUnanswered, after };
         Some((backend.id().clone(), failure))
+    }
+
+    /// Whether one of its sides has sent all it will.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.client_end.eof || self.link.as_ref().is_some_and(|link| link.end.eof)
     }
 
     /// How far it has come.

@@ -21,6 +21,8 @@ use crate::poll::{Token, Watch};
 use crate::proxy_protocol;
 use crate::record::Journey;
 use crate::relay::{End, Side};
+use crate::ring::Place;
+use crate::ringing::is_for_ring;
 use crate::service::{ServiceEntry, ServiceGuard};
 use crate::slab::Key;
 use crate::socket;
@@ -84,8 +86,12 @@ impl Worker {
 
     fn watch_backend(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(link) = &connection.link else { return };
+        let is_for_ring = is_for_ring(connection);
+        let Some(link) = &mut connection.link else { return };
         let token = Token::End(key, Side::Backend);
+        if let Some(ring) = self.ring.as_mut().filter(|_| is_for_ring) {
+            return ring.connect(&mut link.end, Place { index: key.index, side: Side::Backend });
+        }
         if self.poll.add(&link.end.socket, token, Watch::ReadsAndWrites).is_err() {
             self.close(key, CloseReason::Resources);
         }
@@ -145,17 +151,24 @@ impl Worker {
     fn relay(&mut self, key: Key) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let by_ring = self.ring.is_some() && is_for_ring(connection);
         connection.begin_to_relay(now);
-        self.drive(key);
+        match by_ring {
+            true => self.begin_ringed(key),
+            false => self.drive(key),
+        }
     }
 
     /// The current candidate did not take the connection: on to the next.
     pub(crate) fn connect_failed(&mut self, key: Key, failure: Failure) {
         let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let (Stage::Connecting(attempt), Some(link)) = (&mut connection.stage, &connection.link) else {
+        let (Stage::Connecting(attempt), Some(link)) = (&mut connection.stage, &mut connection.link) else {
             return;
         };
+        if let Some(ring) = &mut self.ring {
+            ring.forget(&mut link.end);
+        }
         match attempt.failed(failure, &link.backend, &connection.service, here) {
             Ok(()) => self.connect_next(key, None),
             Err(reason) => self.give_up(key, reason),

@@ -14,10 +14,10 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Descriptors that the data plane itself holds at most: each worker an event loop, the eventfd that wakes it, a socket
+/// Descriptors that the data plane itself holds at most: each worker an event queue, a ring, the eventfd that wakes it, a socket
 /// per address it listens on, and two for each of its pipes, which it has not before they are needed.
 pub fn descriptors_of_plane(workers: usize, listeners: usize) -> u64 {
-    let each = (listeners as u64).saturating_add(2 + 2 * PIPES as u64);
+    let each = (listeners as u64).saturating_add(3 + 2 * PIPES as u64);
     (workers as u64).saturating_mul(each)
 }
 

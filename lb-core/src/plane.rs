@@ -35,6 +35,16 @@ pub struct PlaneOptions {
     pub workers: usize,
     /// Client connections at once, at least one; beyond it clients wait in the kernel's backlog.
     pub max_connections: u32,
+    pub engine: Engine,
+}
+
+/// What moves the bytes of relayed connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring for what comes in small pieces, where the kernel has it and permits it; epoll for the rest.
+    #[default]
+    Auto,
+    Epoll,
 }
 
 /// Whether an [`crate::AccessRecord`] is made of every connection.
@@ -161,7 +171,7 @@ impl DataPlane {
         });
         let mut plane = DataPlane { shared, workers: Vec::with_capacity(count), control: Mutex::default() };
         for worker in 0..count {
-            let handle = start_worker(worker, plane.shared.clone())?;
+            let handle = start_worker(worker, options.engine, plane.shared.clone())?;
             plane.workers.push(handle);
         }
         Ok(plane)
@@ -422,11 +432,11 @@ impl Handle {
     }
 }
 
-fn start_worker(number: usize, shared: Arc<Shared>) -> Result<Handle, StartError> {
+fn start_worker(number: usize, engine: Engine, shared: Arc<Shared>) -> Result<Handle, StartError> {
     let failed = |error: Errno| StartError::EventLoop { worker: number, source: error.into() };
     let (errands, received) = mpsc::channel();
     let wake = Arc::new(Wake::new().map_err(failed)?);
-    let worker = Worker::new(WorkerId(number), shared, received, wake.clone()).map_err(failed)?;
+    let worker = Worker::new(WorkerId(number), engine, shared, received, wake.clone()).map_err(failed)?;
     let thread = std::thread::Builder::new()
         .name(format!("lb-worker-{number}"))
         .spawn(|| worker.run())

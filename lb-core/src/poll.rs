@@ -109,6 +109,12 @@ impl Poll {
     }
 }
 
+impl AsFd for Poll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
 /// Ends the wait of a worker from another thread.
 #[derive(Debug)]
 pub(crate) struct Wake(OwnedFd);
@@ -140,6 +146,14 @@ pub(crate) struct Events(Vec<Event>);
 impl Events {
     pub(crate) fn new() -> Self {
         Events(Vec::with_capacity(BATCH))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, EventFlags)> + '_ {

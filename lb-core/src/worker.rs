@@ -22,9 +22,11 @@ use crate::connect::{Attempt, Failure};
 use crate::connection::{Connection, Stage};
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
 use crate::gate::{Capacity, Gate, Starvation};
+use crate::plane::Engine;
 use crate::poll::{Events, Poll, Token, Wake, Watch};
 use crate::queue::Mailbox;
-use crate::relay::{Buffers, Progress, Side};
+use crate::relay::{Buffers, Progress, Relay, Side};
+use crate::ring::{Completion, Operation, Ring};
 use crate::service::ServiceEntry;
 use crate::slab::{Key, Slab};
 use crate::snapshot::Snapshot;
@@ -102,6 +104,11 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) poll: Poll,
+    engine: Engine,
+    /// Where the engine has one.
+    pub(crate) ring: Option<Ring>,
+    /// The event queue may have more.
+    polled: bool,
     errands: Receiver<Errand>,
     wake: Arc<Wake>,
     /// Where places come in for clients that wait.
@@ -125,6 +132,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         id: WorkerId,
+        engine: Engine,
         shared: Arc<Shared>,
         errands: Receiver<Errand>,
         wake: Arc<Wake>,
@@ -136,6 +144,9 @@ impl Worker {
             id,
             shared,
             poll,
+            engine,
+            ring: None,
+            polled: false,
             errands,
             mailbox: Arc::new(Mailbox::new(wake.clone())),
             wake,
@@ -156,11 +167,16 @@ impl Worker {
     /// Turns until it is told to stop.
     pub(crate) fn run(mut self) {
         let mut events = Events::new();
+        let mut completions = Vec::new();
         let mut fired = Vec::new();
+        self.open_ring();
         while !self.stopping {
-            self.poll.wait(&mut events, self.patience());
+            self.wait(&mut events, &mut completions);
             self.now = self.shared.clock.elapsed();
             self.counters().turned_at.set(u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX));
+            for completion in completions.drain(..) {
+                self.complete(completion);
+            }
             for (token, flags) in events.iter() {
                 self.handle(token, flags);
             }
@@ -173,6 +189,42 @@ impl Worker {
             for _ in 0..self.ready.len() {
                 self.resume();
             }
+        }
+    }
+
+    /// The ring belongs to the thread that makes it.
+    fn open_ring(&mut self) {
+        if self.engine == Engine::Epoll {
+            return;
+        }
+        match Ring::new() {
+            Ok(mut ring) => {
+                ring.watch(&self.poll);
+                self.ring = Some(ring);
+            }
+            Err(error) => {
+                tracing::info!(worker = self.id.0, %error, "io_uring cannot be used here: epoll does all of its work");
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self, events: &mut Events, completions: &mut Vec<Completion>) {
+        let patience = self.patience();
+        let Some(ring) = &mut self.ring else { return self.poll.wait(events, patience) };
+        events.clear();
+        ring.turn(if self.polled { Duration::ZERO } else { patience });
+        ring.take(completions);
+        for completion in completions.iter().filter(|c| c.operation == Operation::Poll) {
+            self.polled = true;
+            if completion.last {
+                ring.watch(&self.poll);
+            }
+        }
+        // The ring tells once that the event queue has something, and then no more before it was emptied.
+        if self.polled {
+            self.poll.wait(events, Duration::ZERO);
+            self.polled = !events.is_empty();
         }
     }
 
@@ -242,13 +294,7 @@ impl Worker {
         connection.count(before, after);
         match progress {
             Progress::Completed => return self.close(key, CloseReason::Completed),
-            Progress::Broken(Side::Client) => return self.close(key, CloseReason::ClientReset),
-            Progress::Broken(Side::Backend) => {
-                if let Some((backend, failure)) = connection.unanswered(after, self.now) {
-                    self.shared.observer.connect_failed(&backend, &failure);
-                }
-                return self.close(key, CloseReason::ServerReset);
-            }
+            Progress::Broken(side) => return self.broke(key, side),
             Progress::Busy if !connection.queued => {
                 connection.queued = true;
                 self.ready.push_back(key);
@@ -260,6 +306,19 @@ impl Worker {
             self.wheel.set(key.index, deadline);
         }
         self.watch_client(key, client_watch);
+    }
+
+    /// The connection on this side is gone.
+    pub(crate) fn broke(&mut self, key: Key, side: Side) {
+        let reason = match side {
+            Side::Client => CloseReason::ClientReset,
+            Side::Backend => CloseReason::ServerReset,
+        };
+        let unanswered = self.connections.get_mut(key).filter(|_| side == Side::Backend);
+        if let Some((backend, failure)) = unanswered.and_then(|connection| connection.unanswered(self.now)) {
+            self.shared.observer.connect_failed(&backend, &failure);
+        }
+        self.close(key, reason);
     }
 
     /// Goes on with the connection that waits longest for its next turn.
@@ -279,8 +338,15 @@ impl Worker {
         let (deadline, reason) = connection.deadline();
         if tick < deadline {
             self.wheel.set(index, deadline);
-            // Connecting takes longer than usual.
-            self.watch_client(key, Watch::Gone);
+            match &connection.stage {
+                // One side has ended and the other takes longer than usual.
+                Stage::Relaying(Relay::Ringed(_)) if connection.has_ended() => self.leave_ring(key),
+                Stage::Relaying(Relay::Ringed(_)) => {}
+                // Connecting takes longer than usual.
+                Stage::Opening(_) | Stage::Connecting(_) | Stage::Relaying(_) => {
+                    self.watch_client(key, Watch::Gone)
+                }
+            }
             return;
         }
         match &connection.stage {
@@ -293,7 +359,8 @@ impl Worker {
 
     /// Ends a connection: the only place where one goes.
     pub(crate) fn close(&mut self, key: Key, reason: CloseReason) {
-        let Some(connection) = self.connections.remove(key) else { return };
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.forget(&mut connection);
         self.wheel.cancel(key.index);
         let open = self.shared.open.fetch_sub(1, Relaxed);
         let Shared { observer, clock, recording, .. } = &*self.shared;
@@ -336,5 +403,8 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.kill(CloseReason::Killed, |_| true);
+        if let Some(ring) = &mut self.ring {
+            ring.turn(Duration::ZERO);
+        }
     }
 }

@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use common::*;
-use lb_core::PlaneOptions;
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 101));
 const TWO: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 102));
@@ -16,7 +15,7 @@ const TWO: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 102));
 fn what_came_in_on_one_address_is_ended_without_touching_the_same_service_on_another() {
     let server = Server::echo();
     let (one, two) = (Reserved::new(ONE), Reserved::new(TWO));
-    let options = PlaneOptions { workers: 2, max_connections: 1000 };
+    let options = (2, 1000);
     let lab =
         Lab::with(options, &[server.address], |service| service.listen = vec![one.address, two.address]);
     let mut on_one: Vec<_> = (0..8).map(|_| connect(one.address)).collect();

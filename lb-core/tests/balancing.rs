@@ -8,9 +8,9 @@ use std::net::TcpStream;
 
 use common::*;
 use config::{Balance, Service, Weight};
-use lb_core::{Eligible, PlaneOptions, Standing};
+use lb_core::{Eligible, Standing};
 
-const FOUR_WORKERS: PlaneOptions = PlaneOptions { workers: 4, max_connections: 1000 };
+const FOUR_WORKERS: (usize, u32) = (4, 1000);
 
 fn lab(servers: &[Server], balance: Balance, change: impl FnOnce(&mut Service)) -> Lab {
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use common::*;
 use config::Weight;
-use lb_core::{CloseReason, ConnectCause, Eligible, PlaneOptions};
+use lb_core::{CloseReason, ConnectCause, Eligible};
 
 fn named_servers() -> [Server; 3] {
     [Server::saying("0"), Server::saying("1"), Server::saying("2")]
@@ -27,7 +27,7 @@ fn answers(lab: &Lab, count: usize) -> String {
 fn the_sequence_is_smooth_round_robin_on_one_worker_and_on_four() {
     let servers = named_servers();
     for workers in [1, 4] {
-        let options = PlaneOptions { workers, max_connections: 1000 };
+        let options = (workers, 1000);
         let lab = Lab::with(options, &addresses(&servers), |service| {
             service.backends[0].weight = Weight::new(5).unwrap();
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::*;
 use config::Rate;
-use lb_core::{CloseReason, PlaneOptions};
+use lb_core::CloseReason;
 use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 /// A client with this loopback address.
@@ -45,7 +45,7 @@ fn denied_networks_are_looked_at_before_allowed_ones_and_others_are_refused() {
 #[test]
 fn a_client_with_all_of_its_connections_is_refused_another_until_one_ends() {
     let server = Server::echo();
-    let options = PlaneOptions { workers: 3, max_connections: 1000 };
+    let options = (3, 1000);
     let lab = Lab::with(options, &[server.address], |service| service.client_limits.connections = Some(2));
     let mut held = [connect_from(2, lab.address), connect_from(2, lab.address)];
     assert!(held.iter_mut().all(echoes));

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use common::*;
 use config::OnDown;
-use lb_core::{CloseReason, Eligible, PlaneOptions, Standing};
+use lb_core::{CloseReason, Eligible, Standing};
 
 fn ask(client: &mut TcpStream) {
     client.write_all(b"x").unwrap();
@@ -17,7 +17,7 @@ fn ask(client: &mut TcpStream) {
 
 /// Two echo servers with two clients each, by backend, on two workers.
 fn lab(on_down: OnDown, servers: &[Server; 2]) -> (Lab, [Vec<TcpStream>; 2]) {
-    let options = PlaneOptions { workers: 2, max_connections: 1000 };
+    let options = (2, 1000);
     let lab = Lab::with(options, &servers.each_ref().map(|s| s.address), |service| service.on_down = on_down);
     let mut clients = [vec![], vec![]];
     for number in 0..4 {

@@ -6,13 +6,13 @@ mod common;
 use std::io::{Read, Write};
 
 use common::*;
-use lb_core::{PlaneOptions, Standing};
+use lb_core::Standing;
 
 #[test]
 fn clients_beyond_the_limit_wait_until_others_end() {
     for workers in [1, 3] {
         let server = Server::echo();
-        let options = PlaneOptions { workers, max_connections: 2 };
+        let options = (workers, 2);
         let lab = Lab::with(options, &[server.address], |_| {});
         let mut clients: Vec<_> = (0..10).map(|_| lab.connect()).collect();
         for client in &mut clients {
@@ -39,7 +39,7 @@ fn clients_beyond_the_limit_wait_until_others_end() {
 fn clients_beyond_a_service_s_own_limit_wait_and_other_services_go_on() {
     for workers in [1, 3] {
         let server = Server::echo();
-        let options = PlaneOptions { workers, max_connections: 1000 };
+        let options = (workers, 1000);
         let lab = Lab::with(options, &[server.address], |service| service.max_connections = Some(2));
         let other = Reserved::new(LOCALHOST);
         let mut second = service(other.address, &[server.address]);

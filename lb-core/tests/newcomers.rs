@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use common::*;
-use lb_core::PlaneOptions;
 
 const HELD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 103));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 104));
@@ -17,7 +16,7 @@ const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 104));
 fn newcomers_wait_unanswered_on_one_address_until_they_are_admitted_and_nobody_else_notices() {
     let server = Server::echo();
     let (held, other) = (Reserved::new(HELD), Reserved::new(OTHER));
-    let options = PlaneOptions { workers: 2, max_connections: 1000 };
+    let options = (2, 1000);
     let lab =
         Lab::with(options, &[server.address], |service| service.listen = vec![held.address, other.address]);
     let mut inside = connect(held.address);

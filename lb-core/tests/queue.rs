@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::*;
 use config::Service;
-use lb_core::{CloseReason, Eligible, PlaneOptions, Standing};
+use lb_core::{CloseReason, Eligible, Standing};
 
 /// Every backend takes one connection at a time.
 fn one_each(service: &mut Service) {
@@ -37,7 +37,7 @@ fn echoes(client: &mut TcpStream) -> bool {
 fn who_finds_every_backend_full_waits_and_is_served_in_order_on_one_worker_and_on_three() {
     for workers in [1, 3] {
         let server = Server::echo();
-        let options = PlaneOptions { workers, max_connections: 1000 };
+        let options = (workers, 1000);
         let lab = Lab::with(options, &[server.address], one_each);
         let mut current = served(&lab);
         let mut waiting: Vec<_> = (1..=20)
@@ -60,7 +60,7 @@ fn who_finds_every_backend_full_waits_and_is_served_in_order_on_one_worker_and_o
 #[test]
 fn nobody_who_comes_later_is_served_before_those_who_wait() {
     let server = Server::echo();
-    let options = PlaneOptions { workers: 3, max_connections: 1000 };
+    let options = (3, 1000);
     let lab = Lab::with(options, &[server.address], one_each);
     let first = served(&lab);
     let mut waiting = lab.connect();

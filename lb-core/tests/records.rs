@@ -34,7 +34,7 @@ impl Recorded {
         let mut service = service(port.address, backends);
         change(&mut service);
         let (sender, records) = channel();
-        let plane = DataPlane::start(ONE_WORKER, Arc::new(Log(sender))).unwrap();
+        let plane = DataPlane::start(options(ONE_WORKER), Arc::new(Log(sender))).unwrap();
         let _ = plane.commit(plane.prepare(std::slice::from_ref(&service)).unwrap());
         let all: Vec<_> = service.backends.iter().map(|b| (service.backend_id(b), Standing::UP)).collect();
         plane.set_standing(&all);

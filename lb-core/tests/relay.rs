@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 use std::sync::mpsc;
 
 use common::*;
-use lb_core::{CloseReason, PlaneOptions};
+use lb_core::CloseReason;
 
 const MIB: usize = 1 << 20;
 
@@ -193,7 +193,7 @@ fn a_client_that_does_not_read_holds_the_backend_back_and_then_gets_everything()
 fn four_workers_serve_many_clients_at_once() {
     let servers = [Server::echo(), Server::echo(), Server::echo()];
     let addresses = servers.each_ref().map(|server| server.address);
-    let lab = Lab::with(PlaneOptions { workers: 4, max_connections: 1000 }, &addresses, |_| {});
+    let lab = Lab::with((4, 1000), &addresses, |_| {});
     const CLIENTS: usize = 4;
     const EACH: usize = 100;
     std::thread::scope(|scope| {

@@ -87,7 +87,7 @@ fn an_address_can_move_to_another_service_while_it_listens() {
 fn clients_that_wait_at_a_listener_are_served_before_it_closes() {
     let server = Server::echo();
     // At the limit clients wait in the kernel's queue, which is what a close must not lose.
-    let options = lb_core::PlaneOptions { workers: 2, max_connections: 1 };
+    let options = (2, 1);
     let lab = Lab::with(options, &[server.address], |_| {});
     let mut first = lab.connect();
     ask(&mut first, b"first");
@@ -105,7 +105,7 @@ fn clients_that_wait_at_a_listener_are_served_before_it_closes() {
 #[test]
 fn a_close_takes_in_no_crowd_beyond_the_limit() {
     let server = Server::echo();
-    let options = lb_core::PlaneOptions { workers: 2, max_connections: 1 };
+    let options = (2, 1);
     let lab = Lab::with(options, &[server.address], |_| {});
     let mut first = lab.connect();
     ask(&mut first, b"first");
@@ -137,7 +137,7 @@ fn an_address_in_use_is_refused_by_name_and_nothing_changes() {
 #[test]
 fn another_plane_on_the_same_address_is_noticed_though_both_share_ports() {
     let lab = Lab::new(&[]);
-    let other = DataPlane::start(ONE_WORKER, std::sync::Arc::new(())).unwrap();
+    let other = DataPlane::start(options(ONE_WORKER), std::sync::Arc::new(())).unwrap();
     let error = other.prepare(std::slice::from_ref(&lab.service)).unwrap_err();
     assert!(matches!(error, PrepareError::InUse { .. }));
 }

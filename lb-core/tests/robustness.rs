@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::*;
-use lb_core::{CloseReason, PlaneOptions};
+use lb_core::CloseReason;
 
-const MANY: PlaneOptions = PlaneOptions { workers: 2, max_connections: 4000 };
+const MANY: (usize, u32) = (2, 4000);
 
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -114,12 +114,16 @@ fn a_backend_that_closes_after_one_byte_delivers_that_byte() {
 #[test]
 fn a_backend_that_resets_mid_body_is_seen_as_a_reset_by_its_client() {
     let server = Server::new(|mut stream| {
+        // Who resets before the worker has looked has not taken the connection.
+        stream.read_exact(&mut [0]).unwrap();
         stream.write_all(&pattern(300_000)).unwrap();
         reset(stream);
     });
     let lab = Lab::new(&[server.address]);
     for count in 1..=20 {
-        assert_reset(&mut lab.connect());
+        let mut client = lab.connect();
+        client.write_all(b"?").unwrap();
+        assert_reset(&mut client);
         eventually("it is counted", || lab.stats().closes.of(CloseReason::ServerReset) == count);
     }
 }

@@ -9,7 +9,6 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, mpsc};
 
 use common::*;
-use lb_core::PlaneOptions;
 use proptest::prelude::*;
 
 /// How a side ends what it sends.
@@ -114,7 +113,7 @@ fn each_side_sees_of_the_other_what_it_would_see_directly() {
         let Ok(script) = scripts.lock().unwrap().try_recv() else { return };
         let _ = report.send(play(stream, &script));
     });
-    let lab = Lab::with(PlaneOptions { workers: 2, max_connections: 100 }, &[server.address], |_| {});
+    let lab = Lab::with((2, 100), &[server.address], |_| {});
 
     // PROPTEST_CASES=10000 for a longer look. A failing seed is printed; there is no file to keep it in.
     let cases = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use lb_core::{CloseReason, PlaneOptions};
+use lb_core::CloseReason;
 use pki::*;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -146,7 +146,7 @@ fn a_client_that_never_finishes_its_handshake_costs_its_own_place_only() {
 #[test]
 fn a_session_is_resumed_on_whatever_worker_the_client_comes_to() {
     let server = Server::echo();
-    let workers = PlaneOptions { workers: 4, max_connections: 1000 };
+    let workers = (4, 1000);
     let tls = TlsLab::with(workers, &[server.address], "", |_| {});
     for version in [&TLS12, &TLS13] {
         let config = client_config_with(&tls.authority, &[version], None);

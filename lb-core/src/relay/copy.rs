@@ -17,8 +17,8 @@ const BUDGET: usize = 16;
 const MOVES: usize = 2;
 
 /// Pieces this large are bulk; a few in a row and the direction is spliced, until they have become small again.
-const LARGE: usize = 16 * 1024;
-const BULK: u8 = 8;
+pub(super) const LARGE: usize = 16 * 1024;
+pub(super) const BULK: u8 = 8;
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -82,6 +82,16 @@ impl Pending {
     }
 }
 
+/// A direction that was relayed in another way before.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// What was read and not written yet.
+    pub(super) pending: Vec<u8>,
+    pub(super) bytes: u64,
+    pub(super) finished: bool,
+    pub(super) bulk: bool,
+}
+
 /// Both directions.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
@@ -96,6 +106,17 @@ impl Plain {
     pub(crate) fn with_early(bytes: Option<Box<[u8]>>) -> Self {
         let pending = bytes.map(|buffer| Pending::Buffer { start: 0, end: buffer.len() as u32, buffer });
         Plain { up: Flow { pending, ..Flow::default() }, down: Flow::default() }
+    }
+
+    /// Goes on with what was begun, upwards and downwards.
+    pub(super) fn resume(up: Begun, down: Begun) -> Self {
+        let [up, down] = [up, down].map(|Begun { pending, bytes, finished, bulk }| {
+            let buffer = pending.into_boxed_slice();
+            let pending =
+                (!buffer.is_empty()).then(|| Pending::Buffer { start: 0, end: buffer.len() as u32, buffer });
+            Flow { pending, bytes, finished, large: if bulk { BULK } else { 0 }, spliced: bulk }
+        });
+        Plain { up, down }
     }
 
     pub(super) fn drive(

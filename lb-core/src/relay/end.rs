@@ -10,6 +10,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::splice::Pipe;
+use crate::ring::Flight;
 use crate::socket;
 use crate::wheel::Tick;
 
@@ -18,6 +19,8 @@ pub(crate) struct End {
     pub(crate) socket: OwnedFd,
     /// When bytes last went in or out, or were first waited for.
     pub(crate) touched: Tick,
+    /// What the worker's ring has been asked about it.
+    pub(crate) flight: Flight,
     pub(super) readable: bool,
     pub(crate) writable: bool,
     /// The peer's FIN is here, so a short read has come to the end.
@@ -51,6 +54,7 @@ impl End {
         End {
             socket,
             touched: now,
+            flight: Flight::default(),
             readable: true,
             writable: true,
             fin: false,
@@ -77,6 +81,12 @@ impl End {
         self.touched = now;
         self.readable = false;
         self.note(flags);
+    }
+
+    /// The ring is done with it: what there is to know of it is found out anew.
+    pub(super) fn landed(&mut self) {
+        self.readable = true;
+        self.writable = true;
     }
 
     /// Reads what is there, unless it is known that nothing is.
@@ -211,7 +221,7 @@ impl End {
     }
 
     /// A write failed: reads what came before the reset, then the end.
-    fn broken(&mut self) {
+    pub(super) fn broken(&mut self) {
         self.broken = true;
         self.readable = true;
         self.more = true;

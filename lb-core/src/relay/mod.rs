@@ -6,7 +6,8 @@
 //!
 //! | kind | for |
 //! |---|---|
-//! | [`Relay::Plain`] | bytes that pass unchanged: [`copy`], and [`splice`] while they come in bulk |
+//! | [`Relay::Ringed`] | bytes that pass unchanged, in small pieces that are taken at once: [`ringed`], by the worker's io_uring |
+//! | [`Relay::Plain`] | bytes that pass unchanged otherwise: [`copy`], and [`splice`] while they come in bulk |
 //! | [`Relay::Secured`] | TLS on one side or on both: [`crate::tls`] |
 //!
 //! A further kind is a further variant, with four functions: `drive` moves what can be moved within a budget; `delivered`
@@ -20,10 +21,12 @@
 mod buffers;
 pub(crate) mod copy;
 mod end;
+mod ringed;
 mod splice;
 
 pub(crate) use buffers::{BUFFER, Buffers};
 pub(crate) use end::{End, Read};
+pub(crate) use ringed::{Ringed, Step};
 pub(crate) use splice::PIPES;
 
 use crate::tls::Secured;
@@ -34,6 +37,15 @@ use crate::wheel::Tick;
 pub(crate) enum Side {
     Client,
     Backend,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Backend,
+            Side::Backend => Side::Client,
+        }
+    }
 }
 
 /// What driving a relay came to.
@@ -59,6 +71,8 @@ pub(crate) struct Delivered {
 /// What is between the two ends of an established connection.
 #[derive(Debug)]
 pub(crate) enum Relay {
+    /// Moved by what the ring answers (`ringing.rs`), not driven.
+    Ringed(Ringed),
     Plain(copy::Plain),
     Secured(Box<Secured>),
 }
@@ -73,6 +87,7 @@ impl Relay {
         now: Tick,
     ) -> Progress {
         match self {
+            Relay::Ringed(_) => Progress::Waiting,
             Relay::Plain(plain) => plain.drive(client, backend, buffers, now),
             Relay::Secured(secured) => secured.drive(client, backend, buffers, now),
         }
@@ -80,6 +95,7 @@ impl Relay {
 
     pub(crate) fn delivered(&self) -> Delivered {
         match self {
+            Relay::Ringed(ringed) => ringed.delivered(),
             Relay::Plain(plain) => plain.delivered(),
             Relay::Secured(secured) => secured.delivered(),
         }
@@ -88,6 +104,7 @@ impl Relay {
     /// Whether bytes wait for this side to take them.
     pub(crate) fn owes(&self, side: Side) -> bool {
         match self {
+            Relay::Ringed(ringed) => ringed.owes(side),
             Relay::Plain(plain) => plain.owes(side),
             Relay::Secured(secured) => secured.owes(side),
         }
@@ -96,6 +113,7 @@ impl Relay {
     /// Whether the connection waits for this side, whose socket is `end`: to send, or to take what there is for it.
     pub(crate) fn waits_for(&self, side: Side, end: &End) -> bool {
         match self {
+            Relay::Ringed(ringed) => ringed.waits_for(side, end),
             Relay::Plain(plain) => plain.waits_for(side, end),
             Relay::Secured(secured) => secured.waits_for(side, end),
         }

@@ -65,6 +65,11 @@ impl ServiceTls {
         self.termination.is_some()
     }
 
+    /// Whether TLS is spoken with the backends.
+    pub(crate) fn is_begun_anew(&self) -> bool {
+        self.reencryption.is_some()
+    }
+
     pub(crate) fn is_routed(&self) -> bool {
         !self.routes.is_empty()
     }

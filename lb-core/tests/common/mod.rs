@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use config::{BackendId, Name, Service, Timeouts};
 use lb_core::{
-    BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Observer, PlaneOptions, ServiceStats,
-    Standing,
+    BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Engine, Observer, PlaneOptions,
+    ServiceStats, Standing,
 };
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
@@ -90,19 +90,26 @@ pub struct Lab {
     _port: Reserved,
 }
 
-pub const ONE_WORKER: PlaneOptions = PlaneOptions { workers: 1, max_connections: 1000 };
+/// Workers, and connections at most.
+pub const ONE_WORKER: (usize, u32) = (1, 1000);
+
+/// How a plane of this size is started. With `LB_CORE_ENGINE=epoll` these tests test the engine of hosts that have no io_uring.
+pub fn options((workers, max_connections): (usize, u32)) -> PlaneOptions {
+    let epoll = std::env::var("LB_CORE_ENGINE").is_ok_and(|engine| engine == "epoll");
+    PlaneOptions { workers, max_connections, engine: if epoll { Engine::Epoll } else { Engine::Auto } }
+}
 
 impl Lab {
     pub fn new(backends: &[SocketAddr]) -> Self {
         Self::with(ONE_WORKER, backends, |_| {})
     }
 
-    pub fn with(options: PlaneOptions, backends: &[SocketAddr], change: impl FnOnce(&mut Service)) -> Self {
+    pub fn with(size: (usize, u32), backends: &[SocketAddr], change: impl FnOnce(&mut Service)) -> Self {
         let port = Reserved::new(LOCALHOST);
         let mut service = service(port.address, backends);
         change(&mut service);
         let failures = Arc::new(Failures::default());
-        let plane = DataPlane::start(options, failures.clone()).unwrap();
+        let plane = DataPlane::start(options(size), failures.clone()).unwrap();
         let lab = Lab { plane, address: port.address, service, failures, _port: port };
         lab.apply(std::slice::from_ref(&lab.service));
         lab.set_all(Eligible::Yes);

@@ -137,7 +137,7 @@ impl TlsLab {
 
     /// With more keys of `tls`.
     pub fn with(
-        options: lb_core::PlaneOptions,
+        size: (usize, u32),
         backends: &[SocketAddr],
         keys: &str,
         change: impl FnOnce(&mut Service),
@@ -147,7 +147,7 @@ impl TlsLab {
         folder.write("ca.pem", authority.pem());
         let keys =
             format!("tls = {{ certificate = \"{{}}/server.pem\", key = \"{{}}/server.key\", {keys} }}");
-        let lab = Lab::with(options, backends, |service| {
+        let lab = Lab::with(size, backends, |service| {
             configure(service, &folder, &keys);
             change(service);
         });
