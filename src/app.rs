@@ -315,7 +315,7 @@ fn plane_options(config: &Config, descriptors: u64) -> PlaneOptions {
             "few connections fit: raise the limit on open files (LimitNOFILE)"
         );
     }
-    PlaneOptions { workers, max_connections, engine: lb_core::Engine::Auto }
+    PlaneOptions { workers, max_connections, engine: config.global.engine }
 }
 
 /// The admin sockets, bound before anything changes on the host so that a second daemon fails first.

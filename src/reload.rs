@@ -251,6 +251,7 @@ fn at_next_start(before: &Config, after: &Config) -> Vec<&'static str> {
     let (a, b) = (&before.global, &after.global);
     [
         ("global.threads", a.threads != b.threads),
+        ("global.engine", a.engine != b.engine),
         ("global.max_connections", a.max_connections != b.max_connections),
         ("global.log.format", a.log.format != b.log.format),
         ("global.log.target", a.log.target != b.log.target),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::duration;
-use crate::model::{AccessLog, Admin, Config, Global, LogFormat, LogLevel, LogTarget};
+use crate::model::{AccessLog, Admin, Config, Engine, Global, LogFormat, LogLevel, LogTarget};
 
 mod bgp;
 mod service;
@@ -58,6 +58,11 @@ fn global(out: &mut Text, global: &Global) {
     out.header("[global]");
     out.key("threads", global.threads.unwrap_or(0));
     out.key("max_connections", global.max_connections.unwrap_or(0));
+    let engine = match global.engine {
+        Engine::Auto => "auto",
+        Engine::Epoll => "epoll",
+    };
+    out.key("engine", quoted(engine));
     out.key("drain_timeout", time(global.drain_timeout));
     out.header("[global.log]");
     let level = match global.log.level {

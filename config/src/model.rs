@@ -29,8 +29,18 @@ pub struct Global {
     pub threads: Option<usize>,
     /// Client connections at once; `None` = derived from the file-descriptor limit.
     pub max_connections: Option<u32>,
+    pub engine: Engine,
     pub drain_timeout: Duration,
     pub log: Log,
+}
+
+/// What moves the bytes of relayed connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring for what comes in small pieces, where the kernel has it and permits it; epoll for the rest.
+    #[default]
+    Auto,
+    Epoll,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub(crate) use self::contrail::RawContrail;
 pub(crate) use self::service::{RawBackend, RawCheck, RawRoute, RawService, WhichClients, default_name};
 pub(crate) use self::vip::RawVip;
 use crate::findings::{At, Finding, Findings};
-use crate::model::{AccessLog, AdminAuth, Global, Log, LogFormat, LogLevel, LogTarget};
+use crate::model::{AccessLog, AdminAuth, Engine, Global, Log, LogFormat, LogLevel, LogTarget};
 use crate::reader::Table;
 use crate::schema;
 use crate::value::{
@@ -83,12 +83,15 @@ fn read_each<'a, T>(
 }
 
 fn read_global(mut global: Table<'_, '_>) -> Global {
+    const ENGINES: &[(&str, Option<Engine>)] =
+        &[("auto", Some(Engine::Auto)), ("epoll", Some(Engine::Epoll))];
     let threads = global.value("threads", integer(0..=1024usize), 0).value;
     let max_connections = global.value("max_connections", limit, None).value;
+    let engine = global.value("engine", choice(ENGINES), Engine::Auto).value;
     let drain_timeout =
         global.value("drain_timeout", duration(Duration::ZERO..=DAY), Duration::from_secs(30)).value;
     let log = read_log(global.table("log", &schema::LOG));
-    Global { threads: (threads != 0).then_some(threads), max_connections, drain_timeout, log }
+    Global { threads: (threads != 0).then_some(threads), max_connections, engine, drain_timeout, log }
 }
 
 fn read_log(mut log: Table<'_, '_>) -> Log {

@@ -54,6 +54,7 @@ pub(crate) static GLOBAL: Section = Section {
     keys: &[
         built("threads"),
         built("max_connections"),
+        built("engine"),
         built("drain_timeout"),
         only("state_file", r#""""#),
         built("log"),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use config::{
     AccessLog, AdminAuth, AttributeOverrides, BackendAddr, BackendTls, Balance, Bfd, CertificateFiles,
-    CheckKind, ClientAuth, ClientLimits, Community, Config, Family, Flap, HttpCheck, LargeCommunity, Loaded,
-    LogFormat, LogLevel, LogTarget, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion, Rate, Role,
-    SendExpect, SourceAddress, TlsVersion, expand, load, parse,
+    CheckKind, ClientAuth, ClientLimits, Community, Config, Engine, Family, Flap, HttpCheck, LargeCommunity,
+    Loaded, LogFormat, LogLevel, LogTarget, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion, Rate,
+    Role, SendExpect, SourceAddress, TlsVersion, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -26,6 +26,7 @@ fn every_key_of_global_and_admin_is_taken_over() {
     let config = accepted(FULL);
     assert_eq!(config.global.threads, Some(4));
     assert_eq!(config.global.max_connections, Some(20_000));
+    assert_eq!(config.global.engine, Engine::Epoll);
     assert_eq!(config.global.drain_timeout, Duration::from_secs(120));
     assert_eq!((config.global.log.level, config.global.log.format), (LogLevel::Debug, LogFormat::Json));
     let target = LogTarget::SyslogUdp("[2001:db8::5]:514".parse().expect("an address"));
@@ -253,8 +254,8 @@ fn password_files_that_are_not_there_or_empty_are_warnings_of_load_only() {
     let of_both = |why: &str| {
         let message = format!("{secret_name} {why}");
         vec![
-            (17, "admin.password_file".to_owned(), message.clone()),
-            (33, "bgp.peer[0].password_file".to_owned(), message),
+            (18, "admin.password_file".to_owned(), message.clone()),
+            (34, "bgp.peer[0].password_file".to_owned(), message),
         ]
     };
     assert_eq!(warnings(), of_both("cannot be read here: No such file or directory (os error 2)"));

@@ -74,6 +74,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) turned_at: Counter,
     /// Listeners of the worker that do not accept just now.
     pub(crate) paused: Counter,
+    /// 1 while it relays by io_uring.
+    pub(crate) ringed: Counter,
 }
 
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! not decide whether a backend is healthy (its caller says so with [`DataPlane::set_standing`]), read files, or know
 //! of BGP.
 //!
-//! [`DataPlane`] starts N worker threads. Each has an event loop of its own (epoll), its own `SO_REUSEPORT` listener per
+//! [`DataPlane`] starts N worker threads. Each has an event loop of its own (io_uring and epoll), its own `SO_REUSEPORT` listener per
 //! address, its own connections and one relay buffer, so that a packet meets no lock, no allocation and no cache line
 //! of another thread. Per connection a few lines are shared: the service's turn, the numbers of open connections, the backend's load.
 //!
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Pure parts: [`balance`], `choice`, `table`, [`snapshot`], `plan`, `address`, `wheel`, `slab`, `gate`, [`proxy_protocol`], the deadlines and closing rules of `connection`.
-//! Drivers: `worker` with `accept`, `closing`, `opening`, `waiting` and `establish` (one thread each), `plane` (the caller's threads). All socket calls
-//! are in `socket`, all of the event queue's in `poll`, the time is read in `clock`. Orders reach a worker through a
+//! Drivers: `worker` with `accept`, `closing`, `opening`, `waiting`, `establish` and `ringing` (one thread each), `plane` (the caller's threads). All socket calls
+//! are in `socket`, all of the event queue's in `poll`, all of io_uring's in `ring`, the time is read in `clock`. Orders reach a worker through a
 //! channel that it looks into when its eventfd says so.
 
 mod accept;
@@ -59,7 +59,7 @@ mod worker;
 pub use close_reason::CloseReason;
 pub use limits::{descriptors_of_plane, max_connections_for, raise_descriptor_limit};
 pub use observer::{ConnectCause, ConnectFailure, Observer};
-pub use plane::{Applied, DataPlane, Engine, PlaneOptions, PrepareError, Prepared, Recording, StartError};
+pub use plane::{Applied, DataPlane, PlaneOptions, PrepareError, Prepared, Recording, StartError};
 pub use record::{AccessRecord, Concurrent, Reached};
 pub use standing::{Eligible, Standing};
 pub use stats::{BackendStats, CloseCounts, PlaneStats, ServiceStats};

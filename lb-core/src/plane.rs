@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use config::{BackendId, Name, OnDown, Service, SourceAddress};
+use config::{BackendId, Engine, Name, OnDown, Service, SourceAddress};
 use rustix::io::Errno;
 
 use crate::accept::Listener;
@@ -36,15 +36,6 @@ pub struct PlaneOptions {
     /// Client connections at once, at least one; beyond it clients wait in the kernel's backlog.
     pub max_connections: u32,
     pub engine: Engine,
-}
-
-/// What moves the bytes of relayed connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
-    /// io_uring for what comes in small pieces, where the kernel has it and permits it; epoll for the rest.
-    #[default]
-    Auto,
-    Epoll,
 }
 
 /// Whether an [`crate::AccessRecord`] is made of every connection.
@@ -316,6 +307,7 @@ impl DataPlane {
         PlaneStats {
             services: snapshot.services.iter().map(|entry| entry.stats(&listening)).collect(),
             workers: self.workers.len(),
+            ringed_workers: self.shared.counters.sum(|c| &c.ringed),
             active: self.active(),
             accepted: self.accepted(),
             max_connections: u32::try_from(self.shared.limit).unwrap_or(u32::MAX),

@@ -12,6 +12,8 @@ pub struct PlaneStats {
     /// In configuration order.
     pub services: Vec<ServiceStats>,
     pub workers: usize,
+    /// Workers that relay small pieces by io_uring.
+    pub ringed_workers: u64,
     /// Client connections now, over all services, removed ones included.
     pub active: u64,
     /// Client connections accepted since the start, over all services, removed ones included.

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use config::BackendId;
+use config::{BackendId, Engine};
 use rustix::event::epoll::EventFlags;
 
 use crate::accept::Listener;
@@ -22,7 +22,6 @@ use crate::connect::{Attempt, Failure};
 use crate::connection::{Connection, Stage};
 use crate::counters::{PerWorker, WorkerCounters, WorkerId};
 use crate::gate::{Capacity, Gate, Starvation};
-use crate::plane::Engine;
 use crate::poll::{Events, Poll, Token, Wake, Watch};
 use crate::queue::Mailbox;
 use crate::relay::{Buffers, Progress, Relay, Side};
@@ -201,6 +200,7 @@ impl Worker {
             Ok(mut ring) => {
                 ring.watch(&self.poll);
                 self.ring = Some(ring);
+                self.counters().ringed.set(1);
             }
             Err(error) => {
                 tracing::info!(worker = self.id.0, %error, "io_uring cannot be used here: epoll does all of its work");

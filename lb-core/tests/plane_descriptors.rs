@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use lb_core::{DataPlane, Engine, descriptors_of_plane};
+use config::Engine;
+use lb_core::{DataPlane, descriptors_of_plane};
 
 fn open_descriptors() -> u64 {
     std::fs::read_dir("/proc/self/fd").unwrap().count() as u64

@@ -125,6 +125,12 @@ fn process(page: &mut Page, status: &Status) {
         &[],
         status.plane.paused_listeners as f64,
     );
+    page.gauge(
+        "data_plane_engine",
+        "Always 1; the label says what moves bytes that come in small pieces.",
+        &[("engine", status.plane.engine)],
+        1.0,
+    );
     for (result, count) in [("applied", status.reloads.applied), ("refused", status.reloads.refused)] {
         page.counter("reloads_total", "Reloads by result.", &[("result", result)], count);
     }

@@ -11,11 +11,12 @@ pub fn status(status: &Status) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "contrail-lb {} · pid {} · up {} · {} threads · {} of {} connections · {}",
+        "contrail-lb {} · pid {} · up {} · {} threads ({}) · {} of {} connections · {}",
         status.version,
         status.pid,
         age(status.uptime_seconds),
         status.plane.threads,
+        status.plane.engine,
         status.plane.connections,
         status.plane.max_connections,
         if status.draining {

@@ -162,6 +162,8 @@ pub struct BgpSummary {
 #[derive(Debug, Clone, Serialize)]
 pub struct PlaneView {
     pub threads: usize,
+    /// What moves bytes that come in small pieces: `io_uring` or `epoll`.
+    pub engine: &'static str,
     pub connections: u64,
     pub max_connections: u32,
     /// Listening sockets (one per thread and address) that do not accept just now: at a limit, or out of resources.
@@ -242,6 +244,7 @@ pub fn status(
         bgp: BgpSummary { peers: peers.len(), established },
         plane: PlaneView {
             threads: plane.workers,
+            engine: if plane.ringed_workers == plane.workers as u64 { "io_uring" } else { "epoll" },
             connections: plane.active,
             max_connections: plane.max_connections,
             paused_listeners: plane.paused_listeners,

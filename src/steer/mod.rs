@@ -86,6 +86,7 @@ impl Steer {
             global: config::Global {
                 threads: None,
                 max_connections: None,
+                engine: config::Engine::Auto,
                 drain_timeout: Duration::ZERO,
                 log: config::Log {
                     level: config::LogLevel::Info,

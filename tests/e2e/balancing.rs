@@ -60,6 +60,16 @@ fn round_robin_is_an_exact_sequence_whatever_the_thread_count() {
 }
 
 #[test]
+fn bytes_are_moved_by_epoll_alone_where_that_is_configured_and_status_says_so() {
+    let lab = Loopback::take();
+    let (backend, front) = (Backend::http("a", lab.addr()), lab.addr());
+    let config = service("web", &[front], UNCHECKED, &[&backend]);
+    let daemon = Daemon::start(&lab, &format!("[global]\nengine = \"epoll\"\n{config}"));
+    assert_eq!(backend_of(front).unwrap(), "a");
+    assert_eq!(Status::of(&daemon).unwrap().0["plane"]["engine"], "epoll");
+}
+
+#[test]
 fn weights_share_connections_exactly_and_weight_0_gets_none() {
     let lab = Loopback::take();
     let [a, b, c] = ["a", "b", "c"].map(|name| Backend::http(name, lab.addr()));

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use config::{BackendId, Name, Service, Timeouts};
+use config::{BackendId, Engine, Name, Service, Timeouts};
 use lb_core::{
-    BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Engine, Observer, PlaneOptions,
-    ServiceStats, Standing,
+    BackendStats, CloseReason, ConnectFailure, DataPlane, Eligible, Observer, PlaneOptions, ServiceStats,
+    Standing,
 };
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
