@@ -17,9 +17,9 @@ demo: ## the main job, with nothing installed and no root
 test: ## every test; as root with real routers in network namespaces
 	@.ci/setup build routers
 	@if ! $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) test --workspace --no-fail-fast && LB_CORE_ENGINE=epoll $(CARGO) test -p lb-core --tests; \
+		$(CARGO) test --workspace --no-fail-fast && LB_CORE_ENGINE=epoll $(CARGO) test -p lb-core --test '*'; \
 	elif [ "$$(id -u)" -eq 0 ]; then \
-		LB_CORE_ENGINE=epoll $(CARGO) nextest run -p lb-core --tests --no-fail-fast && \
+		LB_CORE_ENGINE=epoll $(CARGO) nextest run -p lb-core --test '*' --no-fail-fast && \
 		$(CARGO) nextest run --workspace --no-fail-fast; \
 	else \
 		echo "not root: the tests with real routers in network namespaces are skipped"; \

@@ -36,6 +36,9 @@ use crate::{CloseReason, Observer};
 /// The longest a worker sleeps: the pace of its heartbeat.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// A pause while the kernel has no memory for the ring's turn.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// What the workers and the plane share.
 pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -213,7 +216,11 @@ impl Worker {
         let patience = self.patience();
         let Some(ring) = &mut self.ring else { return self.poll.wait(events, patience) };
         events.clear();
-        ring.turn(if self.polled { Duration::ZERO } else { patience });
+        if ring.turn(if self.polled { Duration::ZERO } else { patience }).is_err() {
+            // For as long as it lasts, the event queue sets the pace: no spinning.
+            self.polled = true;
+            return self.poll.wait(events, patience.min(BREATH));
+        }
         ring.take(completions);
         for completion in completions.iter().filter(|c| c.operation == Operation::Poll) {
             self.polled = true;
@@ -404,7 +411,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.kill(CloseReason::Killed, |_| true);
         if let Some(ring) = &mut self.ring {
-            ring.turn(Duration::ZERO);
+            // What is still open is let go of with the ring at the latest.
+            let _ = ring.turn(Duration::ZERO);
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod bgp_wire;
 pub mod configuration;
 pub mod daemon;
 pub mod eventually;
+pub mod forbid;
 pub mod freeze;
 pub mod http;
 pub mod journal;

@@ -11,6 +11,7 @@ use crate::common::backend::{Backend, Manner};
 use crate::common::configuration::{UNCHECKED, quick_check, server, service};
 use crate::common::daemon::Daemon;
 use crate::common::eventually::eventually;
+use crate::common::forbid::without;
 use crate::common::http::{self, Connection, backend_of};
 use crate::common::ports::{HeldPort, Loopback};
 use crate::common::status::{Status, wait_closes, wait_health};
@@ -57,6 +58,19 @@ fn round_robin_is_an_exact_sequence_whatever_the_thread_count() {
     assert_eq!(first, ["a", "b", "c"]);
     assert!(order.iter().zip(&order[3..]).all(|(one, next_turn)| one == next_turn), "{order:?}");
     assert_eq!(Status::of(&daemon).unwrap().0["plane"]["threads"], 2);
+}
+
+#[test]
+fn a_host_that_forbids_io_uring_is_served_by_epoll_and_told_so() {
+    let lab = Loopback::take();
+    let (backend, front) = (Backend::http("a", lab.addr()), lab.addr());
+    let config = service("web", &[front], UNCHECKED, &[&backend]);
+    without(libc::SYS_io_uring_setup, || {
+        let daemon = Daemon::start(&lab, &config);
+        assert_eq!(backend_of(front).unwrap(), "a");
+        assert_eq!(Status::of(&daemon).unwrap().0["plane"]["engine"], "epoll");
+        daemon.wait_log(0, SOON, &["io_uring cannot be used here"]);
+    });
 }
 
 #[test]

@@ -197,3 +197,138 @@ impl Ringed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    const NOW: Tick = Tick(7);
+    const ALL: [Side; 2] = [Side::Client, Side::Backend];
+
+    fn end() -> End {
+        End::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap(), Tick(0))
+    }
+
+    struct Lab {
+        relay: Ringed,
+        client: End,
+        backend: End,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            Lab { relay: Ringed::default(), client: end(), backend: end() }
+        }
+
+        fn end(&mut self, side: Side) -> (&mut Ringed, &mut End) {
+            match side {
+                Side::Client => (&mut self.relay, &mut self.client),
+                Side::Backend => (&mut self.relay, &mut self.backend),
+            }
+        }
+
+        fn receive(&mut self, from: Side, bytes: &[u8]) -> Step {
+            let (relay, source) = self.end(from);
+            let (step, spent) = relay.received(from, source, (Chunk::of(bytes.len() as u16), bytes), NOW);
+            assert_eq!(spent.is_some(), step == Step::Leave);
+            step
+        }
+
+        fn sent(&mut self, to: Side, bytes: &[u8], taken: Result<usize, Errno>) -> Step {
+            let (_, source) = self.end(to.other());
+            let ended = source.eof;
+            let (relay, destination) = self.end(to);
+            assert!(relay.take_sent(to, 0).is_some());
+            relay.sent(to, destination, ended, (bytes, taken), NOW)
+        }
+
+        fn ended(&mut self, from: Side, how: Result<(), Errno>) -> Step {
+            let (relay, source) = self.end(from);
+            relay.ended(from, source, how)
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_taken_whole_is_counted_and_the_next_is_waited_for() {
+        for from in ALL {
+            let mut lab = Lab::new();
+            assert_eq!(lab.receive(from, b"hello"), Step::Relay);
+            assert!(lab.relay.owes(from.other()) && !lab.relay.is_quiet());
+            assert_eq!(lab.sent(from.other(), b"hello", Ok(5)), Step::Wait);
+            assert!(!lab.relay.owes(from.other()) && lab.relay.is_quiet());
+            let Delivered { up, down } = lab.relay.delivered();
+            assert_eq!(if from == Side::Client { (up, down) } else { (down, up) }, (5, 0));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_passed_on_after_its_last_byte_and_both_ends_complete_it() {
+        let mut lab = Lab::new();
+        lab.receive(Side::Client, b"bye");
+        assert_eq!(lab.ended(Side::Client, Ok(())), Step::Wait, "the last piece is not sent yet");
+        assert_eq!(lab.sent(Side::Backend, b"bye", Ok(3)), Step::Finish);
+        assert_eq!(lab.ended(Side::Backend, Ok(())), Step::Complete);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_kept_in_order_with_what_comes_before_the_ring_lets_go() {
+        for refused in [Ok(2), Err(Errno::AGAIN)] {
+            let mut lab = Lab::new();
+            lab.receive(Side::Client, b"abcd");
+            assert_eq!(lab.sent(Side::Backend, b"abcd", refused), Step::Leave);
+            assert!(lab.relay.leave(), "for the first time");
+            assert_eq!(lab.receive(Side::Client, b"efgh"), Step::Leave);
+            assert_eq!(lab.ended(Side::Client, Ok(())), Step::Leave);
+            assert!(!lab.relay.leave());
+            let kept = if refused.is_ok() { &b"cdefgh"[..] } else { b"abcdefgh" };
+            assert_eq!(lab.relay.up.kept, kept);
+            assert!(lab.relay.owes(Side::Backend) && lab.client.eof);
+            assert!(!lab.relay.waits_for(Side::Client, &lab.client));
+            let plain = lab.relay.into_plain(&mut lab.client, &mut lab.backend);
+            assert!(plain.owes(Side::Backend) && !plain.owes(Side::Client));
+            assert_eq!(plain.delivered().up, refused.unwrap_or(0) as u64);
+        }
+    }
+
+    #[test]
+    fn a_source_that_broke_ends_it_and_a_destination_that_broke_is_left_to_the_other_relay() {
+        let mut lab = Lab::new();
+        assert_eq!(lab.ended(Side::Backend, Err(Errno::CONNRESET)), Step::Broken);
+        let mut lab = Lab::new();
+        lab.receive(Side::Client, b"x");
+        assert_eq!(lab.sent(Side::Backend, b"x", Err(Errno::PIPE)), Step::Leave);
+        assert!(lab.backend.broken && lab.relay.up.kept.is_empty());
+        assert_eq!(lab.relay.delivered(), Delivered::default());
+    }
+
+    #[test]
+    fn a_source_that_breaks_while_it_leaves_is_known_to_have_afterwards() {
+        let mut lab = Lab::new();
+        lab.relay.leave();
+        assert_eq!(lab.ended(Side::Backend, Err(Errno::CONNRESET)), Step::Leave);
+        assert!(lab.backend.broken);
+    }
+
+    #[test]
+    fn nobody_is_asked_again_without_a_buffer_while_leaving_and_else_at_once() {
+        let mut lab = Lab::new();
+        assert_eq!(lab.ended(Side::Client, Err(Errno::NOBUFS)), Step::Receive);
+        lab.relay.leave();
+        assert_eq!(lab.ended(Side::Client, Err(Errno::NOBUFS)), Step::Leave);
+        assert_eq!(lab.ended(Side::Client, Err(Errno::CANCELED)), Step::Leave);
+        assert!(!lab.client.eof && !lab.client.broken);
+    }
+
+    #[test]
+    fn a_few_large_pieces_in_a_row_are_bulk_and_leave() {
+        let mut lab = Lab::new();
+        let piece = vec![1; LARGE];
+        for count in 1..=BULK {
+            assert_eq!(lab.receive(Side::Backend, &piece), Step::Relay);
+            let step = lab.sent(Side::Client, &piece, Ok(LARGE));
+            assert_eq!(step, if count == BULK { Step::Leave } else { Step::Wait });
+        }
+    }
+}

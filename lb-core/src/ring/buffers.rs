@@ -38,6 +38,11 @@ impl Chunk {
         usize::from(self.length)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(length: u16) -> Self {
+        Chunk { id: 0, length, number: 0 }
+    }
+
     /// Whether this number is the one under which it is being sent.
     pub(crate) fn is_sent_as(&self, number: u32) -> bool {
         self.number == number

@@ -168,14 +168,20 @@ impl Ring {
         end.flight.question = None;
     }
 
-    /// Hands over what is queued, and waits for an answer, at most `patience`.
-    pub(crate) fn turn(&mut self, patience: Duration) {
+    /// Hands over what is queued, and waits for an answer, at most `patience`. It fails for want of memory, without waiting; another turn may find
+    /// some.
+    pub(crate) fn turn(&mut self, patience: Duration) -> io::Result<()> {
         self.buffers.publish();
         self.handed_over += 1;
         let timeout = Timespec::new().sec(patience.as_secs()).nsec(patience.subsec_nanos());
         let want = usize::from(!patience.is_zero());
-        // It ends by an answer, a signal, the time, or want of memory, which another turn may find.
-        let _ = self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timeout));
+        match self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timeout)) {
+            // BUSY: answers have to be taken first.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {
+                Err(error)
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Takes the answers that are there.
@@ -230,3 +236,6 @@ impl Ring {
 pub(crate) fn seen(result: u32) -> EventFlags {
     EventFlags::from_bits_truncate(result)
 }
+
+#[cfg(test)]
+mod tests;
