@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import urllib.request
 
 import children
 
@@ -31,7 +32,7 @@ daemon off; worker_processes 2; pid {prefix}/pid; error_log stderr warn;
 
 @contextlib.contextmanager
 def started(name, directory, ip, programs, inside=()):
-    """Both backends on `ip`, as a list. nginx answers /small from its configuration and /large from a file."""
+    """Both backends on `ip`, as a list. nginx answers /small from its configuration, /large from a file, /status with its counters."""
     large = directory / "large"
     if not large.exists():
         with open(large, "wb") as body:
@@ -43,12 +44,20 @@ def started(name, directory, ip, programs, inside=()):
 events {{ worker_connections 9000; }}
 http {{ {temp}access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
   keepalive_timeout 600s; keepalive_requests 1000000000;
-  server {{ {listen} root {directory}; location = /small {{ return 200 "an answer of a few dozen bytes, no more\\n"; }} }} }}
+  server {{ {listen} root {directory}; location = /small {{ return 200 "an answer of a few dozen bytes, no more\\n"; }}
+    location = /status {{ stub_status; }} }} }}
 """)
     sink = [programs / "sink", ip, SINK_PORT, PORTS, SINK_THREADS]
     with children.served(name, directory, {("http", False): at["http"][0]}, [*inside, *argv], inside=inside) as http, \
             children.served(f"{name}-sink", directory, {("sink", False): at["sink"][0]}, [*inside, *sink], inside=inside) as own:
         yield [http, own]
+
+
+def counters(http):
+    """What the started nginx has counted so far: (connections now, requests ever)."""
+    with urllib.request.urlopen(http.url() + "/status", timeout=10) as answer:
+        active, _, counts, _ = answer.read().decode().splitlines()
+    return int(active.split()[-1]), int(counts.split()[-1])
 
 
 @contextlib.contextmanager

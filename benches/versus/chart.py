@@ -15,11 +15,12 @@ STYLE = """
   svg { color-scheme: light dark; font: 12px system-ui, sans-serif; }
   .paper { fill: #ffffff } text { fill: #1f2328 } .dim { fill: #59636e } .grid { stroke: #d8dee4 } .one { stroke: #59636e }
   .contrail-lb { fill: #1a7f5a } .contrail-lb-epoll { fill: #6fb99c } .haproxy { fill: #b4552d } .haproxy-splice { fill: #d9a288 } .nginx { fill: #4f6db8 }
+  .value { font-size: 11px; paint-order: stroke; stroke: #ffffff; stroke-width: 3px }
   .must { stroke: #cf222e; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117 } text { fill: #e6edf3 } .dim { fill: #9198a1 } .grid { stroke: #2b323b } .one { stroke: #9198a1 }
     .contrail-lb { fill: #3fb98a } .contrail-lb-epoll { fill: #2b7357 } .haproxy { fill: #d9794f } .haproxy-splice { fill: #8a4f36 }
-    .nginx { fill: #7d99e0 } .must { stroke: #ff7b72 }
+    .nginx { fill: #7d99e0 } .value { stroke: #0d1117 } .must { stroke: #ff7b72 }
   }
 """
 LEFT, WIDTH, RIGHT, TOP, BAR, GAP, MOST = 300, 560, 60, 74, 13, 12, 2.0
@@ -57,15 +58,15 @@ def draw(results):
     y = TOP
     for label, must, bars in found:
         out.append(f'<text x="{LEFT - 10}" y="{y + len(bars) * BAR / 2 + 4:.0f}" text-anchor="end">{label}</text>')
-        top = y
-        for proxy, ratio in bars:
-            end = _x(ratio)
-            more = " →" if ratio > MOST else ""
-            out.append(f'<rect class="{proxy}" x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="{BAR - 2}"><title>{TITLES.get(proxy, proxy)}</title></rect>'
-                       f'<text x="{end + 5:.0f}" y="{y + 10}" font-size="11">{ratio:.2f}{more}</text>')
-            y += BAR
-        out.append(f'<line class="must" x1="{_x(must):.0f}" y1="{top - 3}" x2="{_x(must):.0f}" y2="{y + 1}"/>')
-        y += GAP
+        values = []
+        for i, (proxy, ratio) in enumerate(bars):
+            top, end, more = y + i * BAR, _x(ratio), " →" if ratio > MOST else ""
+            out.append(f'<rect class="{proxy}" x="{LEFT}" y="{top}" width="{end - LEFT:.1f}" height="{BAR - 2}"><title>{TITLES.get(proxy, proxy)}</title></rect>')
+            values.append(f'<text class="value" x="{end + 5:.0f}" y="{top + 10}">{ratio:.2f}{more}</text>')
+        bottom_of_bars = y + len(bars) * BAR
+        # The numbers last, or the line would strike them through.
+        out += [f'<line class="must" x1="{_x(must):.0f}" y1="{y - 3}" x2="{_x(must):.0f}" y2="{bottom_of_bars + 1}"/>', *values]
+        y = bottom_of_bars + GAP
     return "\n".join([*out, "</svg>"]) + "\n"
 
 

@@ -16,12 +16,17 @@ class Running:
     """Something that serves: where it listens, the process it is, and the backends behind it.
 
     `endpoints` maps (what is behind it, whether TLS is spoken) to an address; `inside` is what a command is put after to
-    run in the network namespace of those addresses, `namespace` the id of a process there.
+    run in the network namespace of those addresses, `namespace` the id of a process there. `ports`: over how many ports from
+    the sink's on our own client spreads its connections.
     """
 
-    def __init__(self, name, directory, endpoints, process=None, backends=(), inside=(), namespace=None):
+    def __init__(self, name, directory, endpoints, process=None, backends=(), inside=(), namespace=None, ports=1):
         self.name, self.directory, self.endpoints, self.process = name, directory, endpoints, process
-        self.backends, self.inside, self.namespace = backends, inside, namespace
+        self.backends, self.inside, self.namespace, self.ports = backends, inside, namespace, ports
+
+    def spread(self, ports):
+        """The same process under another name, with the connections over so many of its ports."""
+        return Running(f"{self.name}-all", self.directory, self.endpoints, self.process, self.backends, ports=ports)
 
     def url(self, tls=False):
         return ("https" if tls else "http") + "://{}:{}".format(*self.endpoints["http", tls])

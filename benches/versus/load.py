@@ -8,7 +8,6 @@ import subprocess
 import time
 
 import backends
-import proxies
 
 HERE = pathlib.Path(__file__).parent
 
@@ -23,10 +22,10 @@ def compile_programs(directory):
 def run(proxy, workload, seconds, programs):
     """One measurement's load. Returns requests, bytes, errors, seconds, and percentiles in microseconds where they are told."""
     if workload.load == "wrk":
-        return _wrk(proxy, workload, seconds)
+        return result_of_wrk(start_wrk(proxy, workload, seconds))
     if workload.load == "handshakes":
         return _handshakes(proxy, workload, seconds)
-    middle = backends.LARGE_BODY if workload.load == "upload" else proxies.SERVICES_MANY if proxy.name == "contrail-lb-256" else 1
+    middle = backends.LARGE_BODY if workload.load == "upload" else proxy.ports
     return _own(programs, [workload.load, seconds, workload.connections, middle, proxy.target()])[0]
 
 
@@ -44,14 +43,21 @@ def _own(programs, arguments):
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 
-def _wrk(proxy, workload, seconds):
-    """An answer other than 2xx or 3xx is an error."""
+def start_wrk(proxy, workload, seconds):
+    """Only starts it."""
     argv = ["wrk", f"-t{min(2, workload.connections)}", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "result.lua"]
     for header in workload.headers:
         argv += ["-H", header]
     command = [*proxy.inside, *_killed_with_us(*argv), proxy.url(workload.tls) + workload.path]
-    out = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment(proxy, workload))
-    return json.loads(out.stdout.splitlines()[-1])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(proxy, workload))
+
+
+def result_of_wrk(process):
+    """Waits for its end. An answer other than 2xx or 3xx is an error."""
+    output, _ = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"wrk ended with {process.returncode}")
+    return json.loads(output.splitlines()[-1])
 
 
 def _environment(proxy, workload):

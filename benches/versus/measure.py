@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 
+import backends
 import load
 from workloads import WORKLOADS
 
@@ -28,6 +29,22 @@ def sample(proxy, workload, seconds, programs):
     if proxy.backends:
         result["all_cpu_per_unit"] = (all_after - all_before) / amount
     return result
+
+
+def steady(proxy, workload, seconds):
+    """While every connection is there and busy: 2,000 of them cost as much to open as many thousand requests.
+
+    The backend's own counters tell how many requests it were between the two looks at the clock.
+    """
+    [http, _] = proxy.backends
+    elsewhere, _ = backends.counters(http)
+    wrk, patience = load.start_wrk(proxy, workload, seconds + 1), time.monotonic() + 1
+    while backends.counters(http)[0] < elsewhere + workload.connections and time.monotonic() < patience:
+        time.sleep(0.02)
+    (_, before), clock = backends.counters(http), proxy.cpu_seconds()
+    time.sleep(seconds - 0.2)
+    (_, after), used = backends.counters(http), proxy.cpu_seconds() - clock
+    return load.result_of_wrk(wrk) | {"proxy": proxy.name, "workload": workload.name, "cpu_per_unit": used / max(after - before, 1)}
 
 
 def pings(running, workload, seconds, programs):
@@ -55,7 +72,7 @@ def rounds(running, workloads, options, programs):
             if workload.load == "ping":
                 fresh = [] if warming_up else pings(asked, workload, seconds, programs)
             else:
-                fresh = [sample(proxy, workload, seconds, programs) for proxy in asked]
+                fresh = [steady(proxy, workload, seconds) if workload.steady else sample(proxy, workload, seconds, programs) for proxy in asked]
             samples += [] if warming_up else [one | {"round": number} for one in fresh]
             print(f"\r{'warming up' if warming_up else f'round {number + 1} of {options.rounds}'}: {workload.name:18}",
                   end="", file=sys.stderr, flush=True)

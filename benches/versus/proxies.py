@@ -54,21 +54,35 @@ def contrail_lb(name, directory, ip, at, options, backs):
 
 
 def scaled(name, directory, ip, sink_port, options):
-    """contrail-lb without checks (their traffic would grow with the backends) before backends that are all the same sink."""
-    count, services = {"contrail-lb-3": (3, 1), "contrail-lb-1000": (BACKENDS_MANY, 1), "contrail-lb-256": (3, SERVICES_MANY)}[name]
+    """A proxy without checks (their traffic would grow with the backends) before backends that are all the same sink."""
+    proxy, size = name.rsplit("-", 1)
+    count, services = {"3": (3, 1), "1000": (BACKENDS_MANY, 1), "256": (3, SERVICES_MANY)}[size]
     servers = [(f"127.200.{i // 250}.{1 + i % 250}", sink_port) for i in range(count)]
-    texts = [_service(f"scale-{i}", (ip, FRONT_PORT + i), servers, 'kind = "none"') for i in range(services)]
-    return _contrail_lb(name, directory, {("sink", False): (ip, FRONT_PORT)}, texts, options, [])
+    endpoints, listens = {("sink", False): (ip, FRONT_PORT)}, [(ip, FRONT_PORT + i) for i in range(services)]
+    if proxy == "haproxy":
+        sections = "".join(_listen(f"scale-{i}", address, servers, "") for i, address in enumerate(listens))
+        return _haproxy(name, directory, endpoints, sections, [])
+    texts = [_service(f"scale-{i}", address, servers, 'kind = "none"') for i, address in enumerate(listens)]
+    return _contrail_lb(name, directory, endpoints, texts, options, [])
 
 
 def haproxy(name, directory, ip, at, _options, backs):
-    sections = ""
-    for (what, tls), (address, port) in front(ip).items():
-        servers = "".join(f"  server s{i} {a}:{p} check inter 2s\n" for i, (a, p) in enumerate(at[what]))
-        sections += f"""listen {what}-{'tls' if tls else 'plain'}
-  bind {address}:{port} backlog 4096{f' ssl crt {directory}/both.pem' if tls else ''}
+    sections = "".join(
+        _listen(f"{what}-{'tls' if tls else 'plain'}", address, at[what], " check inter 2s", f" ssl crt {directory}/both.pem" if tls else "")
+        for (what, tls), address in front(ip).items())
+    return _haproxy(name, directory, front(ip), sections, backs)
+
+
+def _listen(name, address, servers, check, tls=""):
+    return f"""listen {name}
+  bind {address[0]}:{address[1]} backlog 4096{tls}
   balance roundrobin
-{servers}"""
+""" + "".join(f"  server s{i} {ip}:{port}{check}\n" for i, (ip, port) in enumerate(servers))
+
+
+def _haproxy(name, directory, endpoints, sections, backs):
+    # Not `splice-auto`: its guess is that this download is not worth it, and it costs twice as much then.
+    splice = "  option splice-request\n  option splice-response\n" if name.endswith("-splice") else ""
     file = directory / f"{name}.cfg"
     file.write_text(f"""global
   nbthread 2
@@ -77,12 +91,11 @@ defaults
   mode tcp
   no log
   option dontlognull
-  {'option splice-auto' if name.endswith('-splice') else ''}
-  timeout connect 5s
+{splice}  timeout connect 5s
   timeout client 600s
   timeout server 600s
 {sections}""")
-    return children.served(name, directory, front(ip), ["haproxy", "-db", "-f", file], backends=backs)
+    return children.served(name, directory, endpoints, ["haproxy", "-db", "-f", file], backends=backs)
 
 
 def nginx(name, directory, ip, at, _options, backs):

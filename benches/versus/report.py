@@ -38,7 +38,7 @@ def _row(workload, proxy, samples):
             row[key] = median(s[key] for s in own)
     for key in ("cpu_per_unit", "added_p50_us", "added_p99_us"):
         rounds = ratios.by_round(samples, workload.name, key)
-        row[f"{key}_of"] = {other: ratio for other in (*PEERS, *SPLICED, "contrail-lb-3")
+        row[f"{key}_of"] = {other: ratio for other in (*PEERS, *SPLICED, "contrail-lb-3", "haproxy-3")
                             if (ratio := ratios.against(rounds, proxy, other)) is not None}
     return row
 
@@ -118,8 +118,9 @@ def _latency(_workload, rows):
 
 
 def _sizes(_workload, rows):
-    head = ["contrail-lb with", "connections/s", "CPU µs per connection", "of that with 3 backends", "errors"]
-    return [head, *([_title(r["proxy"]), _number(r, "rate", 1, 0), _number(r, "cpu_per_unit", 1e6), _of(r, "contrail-lb-3"), str(r["errors"])] for r in rows)]
+    head = ["", "connections/s", "CPU µs per connection", "of its own with 3 backends", "errors"]
+    return [head, *([_title(r["proxy"]), _number(r, "rate", 1, 0), _number(r, "cpu_per_unit", 1e6),
+                     _of(r, "haproxy-3" if r["proxy"].startswith("haproxy") else "contrail-lb-3"), str(r["errors"])] for r in rows)]
 
 
 def text(results):

@@ -3,11 +3,14 @@
 import dataclasses
 
 CEILING, OURS, PEERS, SPLICED = ("direct", "dnat"), ("contrail-lb", "contrail-lb-epoll"), ("haproxy", "nginx"), ("haproxy-splice",)
-SCALED = ("contrail-lb-3", "contrail-lb-1000", "contrail-lb-256")
+# The same proxy by the size of its configuration; `-all`: with the load on all services, not on one of them.
+SCALED = tuple(f"{proxy}-{size}" for proxy in ("contrail-lb", "haproxy") for size in ("3", "1000", "256", "256-all"))
+SIZES = {"3": "1 service, 3 backends", "1000": "1 service, 1,000 backends", "256": "256 services, load on one",
+         "256-all": "256 services, load on all"}
 # What each is called in tables.
 TITLES = {"direct": "no proxy", "dnat": "nftables DNAT", "haproxy": "HAProxy", "haproxy-splice": "HAProxy, splice",
-          "contrail-lb-3": "1 service, 3 backends", "contrail-lb-1000": "1 service, 1,000 backends",
-          "contrail-lb-256": "256 services, 3 backends each"}
+          **{f"contrail-lb-{size}": f"contrail-lb, {text}" for size, text in SIZES.items()},
+          **{f"haproxy-{size}": f"HAProxy, {text}" for size, text in SIZES.items()}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Workload:
     tls: bool = False
     load: str = "wrk"  # wrk | handshakes | upload | connect | ping
     who: tuple = CEILING + OURS + PEERS
+    steady: bool = False  # opening and closing the connections is not counted
     group: str = ""  # what --workload calls it; its own name if empty
 
     @property
@@ -44,7 +48,7 @@ WORKLOADS = [
     Workload("tls-resumed", "A new TLS connection per request, 64 at a time, each resumes a session", 64,
              headers=("Connection: close",), tls=True, who=TLS),
     Workload("tls-bulk", "64 MiB bodies on 8 kept-alive TLS connections", 8, "/large", per="byte", tls=True, who=TLS),
-    *(Workload(f"scale-{n}", f"Small requests on {n} kept-alive connections", n, who=TLS, group="scale-connections") for n in STEPS),
+    *(Workload(f"scale-{n}", f"Small requests on {n} kept-alive connections", n, who=TLS, steady=True, group="scale-connections") for n in STEPS),
     Workload("scale-backends", "A new connection per request, 64 at a time, by the size of the configuration", 64,
              load="connect", who=SCALED),
 ]
