@@ -3,7 +3,7 @@
 from targets import TARGETS
 from workloads import OURS, PEERS, SPLICED, TITLES
 
-TITLE = "What each proxy costs; the better of HAProxy and nginx is 1.00, shorter is better"
+TITLE = "What each proxy costs; the better of HAProxy and nginx is 1.00 (memory, TLS: HAProxy); shorter is better"
 LABELS = {
     ("kept-alive", "cpu_per_unit"): "CPU per request, 64 kept-alive connections", ("connection", "cpu_per_unit"): "CPU per new connection",
     ("bulk", "cpu_per_unit"): "CPU per byte, from the backend", ("upload", "cpu_per_unit"): "CPU per byte, towards the backend",
@@ -14,7 +14,8 @@ LABELS = {
 STYLE = """
   svg { color-scheme: light dark; font: 12px system-ui, sans-serif; }
   .paper { fill: #ffffff } text { fill: #1f2328 } .dim { fill: #59636e } .grid { stroke: #d8dee4 } .one { stroke: #59636e }
-  .contrail-lb { fill: #1a7f5a } .contrail-lb-epoll { fill: #6fb99c } .haproxy { fill: #b4552d } .haproxy-splice { fill: #d9a288 } .nginx { fill: #4f6db8 }
+  .contrail-lb { fill: #1a7f5a } .contrail-lb-epoll { fill: #6fb99c }
+  .haproxy { fill: #b4552d } .haproxy-splice { fill: #d9a288 } .nginx { fill: #4f6db8 }
   .value { font-size: 11px; paint-order: stroke; stroke: #ffffff; stroke-width: 3px }
   .must { stroke: #cf222e; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
@@ -28,15 +29,18 @@ ORDER = (*OURS, "haproxy", *SPLICED, "nginx")
 
 
 def groups(results):
-    """(label, must, [(proxy, ratio to the best peer)]) of each figure that was measured with a peer."""
-    measured = [("idle", "bytes_per_connection", r["proxy"], r["bytes_per_connection"]) for r in results["idle"]]
-    measured += [(r["workload"], key, r["proxy"], r[key]) for r in results["rows"]
-                 for key in ("cpu_per_unit", "added_p50_us", "added_p99_us") if key in r]
+    """(label, must, [(proxy, multiple of the better peer)]) of each figure that was measured beside a peer."""
     for target in TARGETS:
-        values = {proxy: value for workload, key, proxy, value in measured if (workload, key) == (target.workload, target.key)}
-        peers = [values[p] for p in target.against if values.get(p, 0) > 0]
+        costs = {row["proxy"]: row[f"{target.key}_of"] for row in results["rows"] if row["workload"] == target.workload}
+        if target.workload == "idle":
+            used = {row["proxy"]: row[target.key] for row in results["idle"]}
+            costs = {proxy: {peer: used[proxy] / used[peer] for peer in target.against if peer in used} for proxy in used}
+        # Better is who does better against us, as in the table: the same medians, so the same figures.
+        ours = next((costs[proxy] for proxy in ORDER if costs.get(proxy)), {})
+        peers = [peer for peer in target.against if peer in ours]
         if peers:
-            bars = [(proxy, values[proxy] / min(peers)) for proxy in ORDER if proxy in values]
+            best = max(peers, key=ours.get)
+            bars = [(proxy, costs[proxy][best]) for proxy in ORDER if best in costs.get(proxy, {})]
             yield LABELS[target.workload, target.key], 1 / target.must if target.more_is_better else target.must, bars
 
 
@@ -61,7 +65,8 @@ def draw(results):
         values = []
         for i, (proxy, ratio) in enumerate(bars):
             top, end, more = y + i * BAR, _x(ratio), " →" if ratio > MOST else ""
-            out.append(f'<rect class="{proxy}" x="{LEFT}" y="{top}" width="{end - LEFT:.1f}" height="{BAR - 2}"><title>{TITLES.get(proxy, proxy)}</title></rect>')
+            out.append(f'<rect class="{proxy}" x="{LEFT}" y="{top}" width="{end - LEFT:.1f}" height="{BAR - 2}">'
+                       f'<title>{TITLES.get(proxy, proxy)}</title></rect>')
             values.append(f'<text class="value" x="{end + 5:.0f}" y="{top + 10}">{ratio:.2f}{more}</text>')
         bottom_of_bars = y + len(bars) * BAR
         # The numbers last, or the line would strike them through.

@@ -111,7 +111,8 @@ def _costs(workload, rows):
 
 
 def _latency(_workload, rows):
-    head = ["", "p50 µs", "p99 µs", "added p50", "of HAProxy's", "of nginx's", "added p99", "of HAProxy's", "of nginx's", "CPU µs per request", "errors"]
+    head = ["", "p50 µs", "p99 µs", "added p50", "of HAProxy's", "of nginx's", "added p99", "of HAProxy's", "of nginx's",
+            "CPU µs per request", "errors"]
     return [head, *([
         _title(r["proxy"]), _number(r, "p50_us"), _number(r, "p99_us"), *(cell for key in ("added_p50_us", "added_p99_us") for cell in (
             _number(r, key), _of(r, "haproxy", key), _of(r, "nginx", key))), _number(r, "cpu_per_unit", 1e6), str(r["errors"])] for r in rows)]

@@ -1,4 +1,4 @@
-"""What has to be reached, and whether it was: one row per figure of issue-table kind, must and aim beside it."""
+"""What has to be reached, and whether it was: one row for each figure, must and aim beside it."""
 
 import dataclasses
 
