@@ -3,7 +3,7 @@
 from targets import TARGETS
 from workloads import OURS, PEERS, SPLICED, TITLES
 
-TITLE = "What each proxy costs; the better of HAProxy and nginx is 1.00 (memory, TLS: HAProxy); shorter is better"
+TITLE = "What each proxy costs: the better of HAProxy and nginx is 1.00 (memory and TLS: HAProxy)"
 LABELS = {
     ("kept-alive", "cpu_per_unit"): "CPU per request, 64 kept-alive connections", ("connection", "cpu_per_unit"): "CPU per new connection",
     ("bulk", "cpu_per_unit"): "CPU per byte, from the backend", ("upload", "cpu_per_unit"): "CPU per byte, towards the backend",
@@ -58,7 +58,7 @@ def draw(results):
         x = _x(tick / 4)
         out.append(f'<line class="{"one" if tick == 4 else "grid"}" x1="{x:.0f}" y1="{TOP - 8}" x2="{x:.0f}" y2="{bottom}"/>'
                    f'<text class="dim" x="{x:.0f}" y="{bottom + 14}" text-anchor="middle">{tick / 4:.2f}</text>')
-    out.append(f'<text class="dim" x="{LEFT + WIDTH / 2:.0f}" y="{bottom + 32}" text-anchor="middle">cost as a multiple of the better peer\'s</text>')
+    out.append(f'<text class="dim" x="{LEFT + WIDTH / 2:.0f}" y="{bottom + 32}" text-anchor="middle">cost as a multiple of the better peer\'s; shorter is better</text>')
     y = TOP
     for label, must, bars in found:
         out.append(f'<text x="{LEFT - 10}" y="{y + len(bars) * BAR / 2 + 4:.0f}" text-anchor="end">{label}</text>')
@@ -77,7 +77,7 @@ def draw(results):
 
 def _legend(found):
     shown = [proxy for proxy in ORDER if any(proxy == p for _, _, bars in found for p, _ in bars)]
-    x = LEFT
+    x = 16
     for proxy in shown:
         name = TITLES.get(proxy, proxy)
         yield f'<rect class="{proxy}" x="{x}" y="38" width="12" height="12"/><text x="{x + 17}" y="48">{name}</text>'
