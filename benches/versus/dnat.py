@@ -41,7 +41,10 @@ def started(directory, ip, backend_ip, programs):
         _command([*inside, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=1"])
         behind = stack.enter_context(backends.started("dnat-backend", directory, backend_ip, programs, inside))
         running = children.Running("dnat", directory, endpoints, None, behind, inside, holder.pid)
-        children.until(lambda: children.answers(running), "dnat", holder, directory / "namespace.log")
+        try:
+            children.until(lambda: children.answers(running), "dnat", holder, directory / "namespace.log")
+        except RuntimeError:
+            raise Unavailable("nothing answers through the rules") from None
         yield running
 
 

@@ -71,7 +71,7 @@ def tables(results):
         engines = [engine for engine in OURS if any(engine in row["measured"] for row in results["targets"])]
         body = [[row["text"], row["must"], row["aim"], *(f"{row['measured'][e]:.2f}" if e in row["measured"] else "–" for e in engines),
                  VERDICTS[row["verdict"]]] for row in results["targets"]]
-        yield "What has to be reached", [["", "must", "aim", *(engines if len(engines) > 1 else ["measured"]), "kept"], *body]
+        yield "Must, aim, and what was measured", [["", "must", "aim", *(engines if len(engines) > 1 else ["measured"]), "kept"], *body]
     for workload in WORKLOADS:
         rows = [r for r in results["rows"] if r["workload"] == workload.name]
         if rows and workload.called == workload.name:
