@@ -1,142 +1,91 @@
-"""One measurement: wrk against a proxy, and what the proxy's CPU clock said before and after."""
+"""Rounds of measurements: a load against a proxy, and what the CPU clocks said before and after."""
 
-import dataclasses
-import json
-import os
-import pathlib
-import re
-import socket
-import subprocess
+import resource
 import sys
 import time
 
-RESULT_SCRIPT = pathlib.Path(__file__).with_name("result.lua")
+import backends
+import load
+from workloads import WORKLOADS
 
 
-@dataclasses.dataclass(frozen=True)
-class Workload:
-    name: str
-    title: str
-    path: str
-    connections: int
-    headers: tuple = ()
-    per: str = "request"
-    tls: bool = False
-    resumes: bool = True
+def _clocks(proxy):
+    """CPU seconds so far of the proxy (None without one), and of the proxy, its backends and all loads together."""
+    own = proxy.cpu_seconds()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # loads that have ended; what still runs is not in it
+    return own, (own or 0) + sum(b.cpu_seconds() for b in proxy.backends) + usage.ru_utime + usage.ru_stime
 
 
-WORKLOADS = [
-    Workload("kept-alive", "Small requests on 64 kept-alive connections", "/small", 64),
-    Workload("connection", "A new connection per request, 64 at a time", "/small", 64, ("Connection: close",)),
-    Workload("bulk", "64 MiB bodies on 8 kept-alive connections", "/large", 8, per="byte"),
-    Workload("tls-handshake", "A new TLS connection per request, 16 at a time, each with a whole handshake", "/small", 16,
-             tls=True, resumes=False),
-    Workload("tls-resumed", "A new TLS connection per request, 64 at a time, each resumes a session", "/small", 64,
-             ("Connection: close",), tls=True),
-    Workload("tls-bulk", "64 MiB bodies on 8 kept-alive TLS connections", "/large", 8, per="byte", tls=True),
-]
-
-
-def wrk(proxy, workload, seconds):
-    """Runs wrk; returns requests, bytes, errors and seconds. An answer other than 2xx or 3xx is an error."""
-    if not workload.resumes:
-        return handshakes(proxy, workload, seconds)
-    argv = ["setpriv", "--pdeathsig", "KILL", "--", "wrk", "-t2", f"-c{workload.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", RESULT_SCRIPT]
-    for header in workload.headers:
-        argv += ["-H", header]
-    url = (proxy.tls_url if workload.tls else proxy.url) + workload.path
-    environment = os.environ | {"OPENSSL_CONF": str(proxy.directory / "openssl.cnf")} if workload.tls else None
-    out = subprocess.run([*map(str, argv), url], check=True, capture_output=True, text=True, env=environment)
-    return json.loads(out.stdout.splitlines()[-1])
-
-
-def handshakes(proxy, workload, seconds):
-    """The same with `openssl s_time`, one process a connection: wrk resumes its sessions. It tells no latencies."""
-    host = proxy.tls_url.removeprefix("https://")
-    argv = ["setpriv", "--pdeathsig", "KILL", "--", "openssl", "s_time", "-new", "-connect", host, "-www", workload.path,
-            "-time", str(seconds)]
-    environment = os.environ | {"OPENSSL_CONF": str(proxy.directory / "openssl.cnf")}
-    began = time.monotonic()
-    children = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-                for _ in range(workload.connections)]
-    outputs = [child.communicate()[0] for child in children]
-    counts = [re.search(r"(\d+) connections in \d+ real seconds", output) for output in outputs]
-    errors = sum(child.returncode != 0 or count is None for child, count in zip(children, counts))
-    return {"requests": max(sum(int(count[1]) for count in counts if count), 1), "bytes": 0, "errors": errors,
-            "seconds": time.monotonic() - began, "p50_us": 0, "p99_us": 0}
-
-
-def serves(proxy, workload):
-    """Without a proxy there is no TLS: it is the proxies' to end."""
-    return not workload.tls or proxy.process is not None
-
-
-def sample(proxy, workload, seconds):
-    before = proxy.cpu_seconds()
-    result = wrk(proxy, workload, seconds)
-    result |= {"proxy": proxy.name, "workload": workload.name}
+def sample(proxy, workload, seconds, programs):
+    before, all_before = _clocks(proxy)
+    result = load.run(proxy, workload, seconds, programs) | {"proxy": proxy.name, "workload": workload.name}
+    after, all_after = _clocks(proxy)
+    # Per request or per byte that was really carried; wrk counts partial bodies as bytes.
+    amount = result["bytes" if workload.per == "byte" else "requests"]
+    if amount == 0:
+        raise RuntimeError(f"{workload.name}: nothing went through {proxy.name} ({result['errors']} errors)")
     if before is not None:
-        # Per request or per byte that was really carried; wrk counts partial bodies as bytes.
-        amount = result["bytes"] if workload.per == "byte" else result["requests"]
-        result["cpu_per_unit"] = (proxy.cpu_seconds() - before) / amount
+        result["cpu_per_unit"] = (after - before) / amount
+    if proxy.backends:
+        result["all_cpu_per_unit"] = (all_after - all_before) / amount
     return result
 
 
-def rounds(running, workloads, count, seconds):
+def steady(proxy, workload, seconds):
+    """While every connection is there and busy: 2,000 of them cost as much to open as many thousand requests.
+
+    The backend's own counters tell how many requests it were between the two looks at the clock.
+    """
+    [http, _] = proxy.backends
+    elsewhere, _ = backends.counters(http)
+    wrk, patience = load.start_wrk(proxy, workload, seconds + 1), time.monotonic() + 1
+    while backends.counters(http)[0] < elsewhere + workload.connections and time.monotonic() < patience:
+        time.sleep(0.02)
+    (_, before), clock = backends.counters(http), proxy.cpu_seconds()
+    time.sleep(seconds - 0.2)
+    (_, after), used = backends.counters(http), proxy.cpu_seconds() - clock
+    return load.result_of_wrk(wrk) | {"proxy": proxy.name, "workload": workload.name, "cpu_per_unit": used / max(after - before, 1)}
+
+
+def pings(running, workload, seconds, programs):
+    """One sample for each, all of the same time."""
+    before = [proxy.cpu_seconds() for proxy in running]
+    results = load.ping(running, seconds, programs)
+    for proxy, clock, result in zip(running, before, results):
+        if result["requests"] == 0:
+            raise RuntimeError(f"{workload.name}: nothing went through {proxy.name}")
+        result |= {"proxy": proxy.name, "workload": workload.name}
+        if clock is not None:
+            result["cpu_per_unit"] = (proxy.cpu_seconds() - clock) / result["requests"]
+    return results
+
+
+def rounds(running, workloads, options, programs):
     """All samples. The order of the proxies rotates from round to round."""
-    for proxy in running:
+    samples, began = [], time.monotonic()
+    for number in range(0 if options.quick else -1, options.rounds):
+        warming_up = number < 0
+        shift = max(number, 0) % len(running)
         for workload in workloads:
-            if serves(proxy, workload):
-                wrk(proxy, workload, 1)
-    samples = []
-    for number in range(count):
-        shift = number % len(running)
-        for workload in workloads:
-            for proxy in filter(lambda p: serves(p, workload), running[shift:] + running[:shift]):
-                samples.append(sample(proxy, workload, seconds) | {"round": number})
-        print(f"round {number + 1} of {count} done", file=sys.stderr)
+            asked = [proxy for proxy in running[shift:] + running[:shift] if proxy.name in workload.who]
+            seconds = 1 if warming_up else options.seconds
+            if workload.load == "ping":
+                fresh = [] if warming_up else pings(asked, workload, seconds, programs)
+            else:
+                fresh = [steady(proxy, workload, seconds) if workload.steady else sample(proxy, workload, seconds, programs) for proxy in asked]
+            samples += [] if warming_up else [one | {"round": number} for one in fresh]
+            print(f"\r{'warming up' if warming_up else f'round {number + 1} of {options.rounds}'}: {workload.name:18}",
+                  end="", file=sys.stderr, flush=True)
+        print(f"\r{'warmed up' if warming_up else f'round {number + 1} of {options.rounds} done'} "
+              f"after {time.monotonic() - began:.0f} s{'':18}", file=sys.stderr)
     return samples
 
 
-def until(proxy, requests, seconds):
+def until(proxy, requests, seconds, programs):
     """Alternates the two small workloads until so many requests were answered; returns (answered, errors)."""
     answered = errors = number = 0
     while answered < requests:
-        result = wrk(proxy, WORKLOADS[number % 2], seconds)
+        result = load.run(proxy, WORKLOADS[number % 2], seconds, programs)
         answered, errors, number = answered + result["requests"], errors + result["errors"], number + 1
         print(f"{answered} requests, {errors} errors", file=sys.stderr)
     return answered, errors
-
-
-def idle_memory(proxy, count):
-    """Resident bytes per connection that has relayed one request and is idle now."""
-    for connection in _relayed(proxy, 200):
-        connection.close()
-    before = _settled(proxy)
-    connections = _relayed(proxy, count)
-    per_connection = (_settled(proxy) - before) / count
-    for connection in connections:
-        connection.close()
-    return {"proxy": proxy.name, "connections": count, "bytes_per_connection": per_connection}
-
-
-def _relayed(proxy, count):
-    connections = []
-    for _ in range(count):
-        connection = socket.create_connection(proxy.address, timeout=10)
-        connection.sendall(b"GET /small HTTP/1.1\r\nHost: versus\r\n\r\n")
-        if not connection.recv(4096).startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"{proxy.name} does not serve any more")
-        connections.append(connection)
-    return connections
-
-
-def _settled(proxy):
-    """Resident bytes once they have stayed the same for half a second."""
-    last, since = proxy.resident_bytes(), time.monotonic()
-    while time.monotonic() < since + 0.5:
-        time.sleep(0.05)
-        now = proxy.resident_bytes()
-        if now != last:
-            last, since = now, time.monotonic()
-    return last
