@@ -11,6 +11,7 @@ mod events;
 mod logging;
 mod names;
 mod reload;
+mod return_path;
 mod shutdown;
 #[cfg(test)]
 mod simulation;

@@ -21,6 +21,7 @@ use crate::app::Daemon;
 use crate::control::http::Credentials;
 use crate::logging::{AccessLogger, LevelHandle, Logs};
 use crate::names::{self, Names};
+use crate::return_path;
 use crate::steer::task::Command;
 use crate::vip::host::Host;
 
@@ -139,6 +140,8 @@ impl Reloader {
         let config = Arc::new(self.names.fill_in(&configured));
         // All that can fail, and each failure leaves things as they were.
         let credentials = config.admin.auth.as_ref().map(Credentials::read).transpose()?;
+        let ran = self.configured.as_ref().map_or(&[][..], |before| &before.services);
+        return_path::check(&config.services, ran).await?;
         let installation = self.host.prepare(&config.services, &config.vips).await?;
         let running = daemon.speaker();
         let speaker = match self.apply_bgp(running.clone(), &config).await {

@@ -50,7 +50,7 @@ const READS: EventFlags =
 /// What the loop wants to know of a relayed socket. Each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Watch {
-    /// Only that the connection is gone, of which the kernel tells unasked.
+    /// Only that the connection is gone, of which the kernel tells unasked, or that its peer has ended its stream.
     Gone,
     Reads,
     ReadsAndWrites,
@@ -59,7 +59,7 @@ pub(crate) enum Watch {
 impl Watch {
     fn flags(self) -> EventFlags {
         match self {
-            Watch::Gone => EventFlags::ET,
+            Watch::Gone => EventFlags::ET.union(EventFlags::RDHUP),
             Watch::Reads => READS,
             Watch::ReadsAndWrites => READS | EventFlags::OUT,
         }

@@ -70,6 +70,11 @@ impl ServiceState {
         });
     }
 
+    /// Lets everybody else in the queue come first. The new ticket, if it is still in it.
+    pub(crate) fn step_back(&self, ticket: Ticket) -> Option<Ticket> {
+        self.queue.step_back(ticket)
+    }
+
     /// Leaves the queue, if still in it.
     pub(crate) fn leave(&self, ticket: Ticket) {
         self.queue.leave(ticket);

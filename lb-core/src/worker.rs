@@ -284,6 +284,9 @@ impl Worker {
         if let Some(end) = connection.end_mut(side) {
             end.note(flags);
         }
+        if side == Side::Client && flags.contains(EventFlags::RDHUP) {
+            self.step_back(key);
+        }
         self.drive(key);
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use common::*;
@@ -116,6 +116,53 @@ fn a_client_that_breaks_off_leaves_the_line() {
     lab.await_close(CloseReason::ClientReset);
     drop(first);
     assert!(echoes(&mut behind));
+}
+
+/// When the stream of a client that waits ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    BeforeItWaits,
+    /// Together with the PROXY header, which is read before it waits.
+    WithItsHeader,
+    WhileItWaits,
+}
+
+#[test]
+fn a_client_whose_stream_has_ended_is_served_but_after_everybody_else() {
+    for ends in [Ends::BeforeItWaits, Ends::WithItsHeader, Ends::WhileItWaits] {
+        let server = Server::new(|mut stream| {
+            if stream.read_exact(&mut [0]).is_ok() {
+                let _ = stream.write_all(b"answer");
+            }
+        });
+        let lab = Lab::with(ONE_WORKER, &[server.address], |service| {
+            one_each(service);
+            service.accept_proxy = ends == Ends::WithItsHeader;
+            service.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        });
+        let header: &[u8] = if ends == Ends::WithItsHeader { b"PROXY UNKNOWN\r\n" } else { b"" };
+        let join = |say: &[u8]| {
+            let mut client = lab.connect();
+            client.write_all(&[header, say].concat()).unwrap();
+            client
+        };
+        let first = join(b"");
+        eventually("the place is taken", || lab.backend(0).active == 1);
+        let mut half_closed = join(b"?");
+        if ends != Ends::WhileItWaits {
+            half_closed.shutdown(Shutdown::Write).unwrap();
+        }
+        await_queued(&lab, 1);
+        let mut behind = join(b"?");
+        await_queued(&lab, 2);
+        // One worker takes events in the order in which they happen.
+        half_closed.shutdown(Shutdown::Write).unwrap();
+        drop(first);
+        assert_eq!(read_all(&mut behind), b"answer", "{ends:?}");
+        drop(behind);
+        assert_eq!(read_all(&mut half_closed), b"answer", "{ends:?}");
+        assert_eq!(lab.backend(0).connects, 3);
+    }
 }
 
 #[test]

@@ -19,3 +19,4 @@ mod netns;
 mod recording;
 mod router;
 mod scenarios;
+mod transparent;

@@ -436,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_came_with_the_last_bytes_waits_until_they_are_taken() {
+        let (mut relay, mut client, _source) = relay();
+        let mut buffers = Buffers::new();
+        let last = Box::from(*b"last");
+        relay.plain.down.pending = Some(Pending::Buffer { buffer: last, start: 0, end: 4 });
+        relay.backend.eof = true;
+        relay.client.writable = false;
+        assert_eq!(relay.drive(&mut buffers, NOW), Progress::Waiting);
+        relay.client.note(EventFlags::OUT);
+        assert_eq!(relay.drive(&mut buffers, NOW), Progress::Waiting, "for what the client sends");
+        client.set_nonblocking(false).unwrap();
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).unwrap();
+        assert_eq!(seen, b"last");
+    }
+
+    #[test]
     fn an_error_that_comes_together_with_a_fin_is_not_missed() {
         use rustix::net::sockopt;
         let (mut relay, client, _source) = relay();

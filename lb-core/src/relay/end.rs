@@ -75,6 +75,11 @@ impl End {
         self.error |= flags.contains(EventFlags::ERR);
     }
 
+    /// Whether the peer's FIN is known to be here.
+    pub(crate) fn has_fin(&self) -> bool {
+        self.fin
+    }
+
     /// The socket is connected, and the kernel reported `flags` of it: all that there is to know, as nobody has read
     /// yet.
     pub(crate) fn connected(&mut self, flags: EventFlags, now: Tick) {
