@@ -1,12 +1,8 @@
 """From samples to tables."""
 
-import datetime
-import os
-import platform
-import re
-import subprocess
 from statistics import median
 
+import machine
 import ratios
 import targets
 from workloads import OURS, PEERS, SCALED, SPLICED, STEPS, TITLES, WORKLOADS
@@ -18,7 +14,7 @@ def summarise(samples, idle, verified, notes, options):
     targets.with_added_latency(samples)
     rows = [_row(workload, proxy, samples) for workload in WORKLOADS
             for proxy in dict.fromkeys(s["proxy"] for s in sorted(samples, key=_position) if s["workload"] == workload.name)]
-    results = {"machine": _machine(), "rounds": options.rounds, "seconds": options.seconds, "notes": notes,
+    results = {"machine": machine.described(), "rounds": options.rounds, "seconds": options.seconds, "notes": notes,
                "targets": targets.rows(samples, idle), "rows": rows, "idle": idle, "verified": verified,
                "growth": {proxy: targets.grows(samples, proxy) for proxy in (*OURS, *PEERS)}}
     return results | {"missed": _missed(results)}
@@ -135,21 +131,6 @@ def text(results):
 
 
 def heading(results):
-    machine = results["machine"]
-    return (f"{machine['date']}, {machine['cpus']} × {machine['cpu']}, {machine['memory']} GiB, Linux {machine['kernel']}; "
-            f"{', '.join(machine['versions'])}; {results['rounds']} rounds of {results['seconds']} s.")
-
-
-def _machine():
-    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-        model = re.search(r"model name\s*:\s*(.*)", cpuinfo.read())
-    return {
-        "date": datetime.date.today().isoformat(), "cpus": os.cpu_count(), "kernel": platform.release(),
-        "memory": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "cpu": model[1] if model else platform.machine(), "versions": [_version("haproxy"), _version("nginx")],
-    }
-
-
-def _version(program):
-    out = subprocess.run([program, "-v"], capture_output=True, text=True, check=True)
-    return f"{program} {re.search(r'[0-9]+[.][0-9]+[.][0-9]+', out.stdout + out.stderr)[0]}"
+    about = results["machine"]
+    return (f"{about['date']}, {about['cpus']} × {about['cpu']}, {about['memory']} GiB, Linux {about['kernel']}; "
+            f"{', '.join(about['versions'])}; {results['rounds']} rounds of {results['seconds']} s.")
