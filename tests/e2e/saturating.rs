@@ -91,7 +91,8 @@ fn checks_keep_their_pace_while_the_data_plane_is_saturated() {
     let mut gaps: Vec<_> = gaps.collect();
     let mut off: Vec<_> = gaps.iter().map(|gap| gap.abs_diff(INTERVAL)).collect();
     load.finish_without_failure();
-    (gaps.sort(), off.sort());
+    gaps.sort();
+    off.sort();
     let (half, most, longest) = (at(0.5, &off), at(0.95, &off), at(1.0, &gaps));
     println!("{} gaps: off by {half:.1?} (p50), {most:.1?} (p95); the longest is {longest:.1?}", gaps.len());
     // The schedule's own jitter takes up to an eighth of the interval.
