@@ -33,6 +33,8 @@ pub struct Checker {
     pub servers: BTreeMap<BackendId, Server>,
     /// Since when nothing has happened to a server or its target.
     steady_since: BTreeMap<BackendId, Instant>,
+    /// How often a server has changed.
+    pub changes: u64,
     /// Until when no attempt is made.
     pub hangs_until: Option<Instant>,
     /// Until when no attempt can be made: no descriptor is left.
@@ -129,6 +131,7 @@ impl Checker {
     }
 
     pub fn set_server(&mut self, id: &BackendId, server: Server, now: Instant) {
+        self.changes += 1;
         self.servers.insert(id.clone(), server);
         self.steady_since.insert(id.clone(), now);
     }

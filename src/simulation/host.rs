@@ -145,7 +145,8 @@ impl Host {
         assert!(phase != Phase::Quiet || has_ended, "{address} is closed before its traffic has ended");
         let is_open = self.listening.contains(&address);
         assert!(phase != Phase::Closed || !is_open, "{address} is taken away under its listeners");
-        if !matches!(phase, Phase::Withdrawn | Phase::Quiet | Phase::Closed | Phase::AddressDown) {
+        // On its way back in, what the peers were not seen to take away may still be on its way to them.
+        if matches!(phase, Phase::Announced | Phase::Degraded | Phase::LastResort | Phase::Holding) {
             self.capped.remove(&address);
         }
         let stage = match phase {

@@ -28,6 +28,8 @@ const LEVELS: [Desire; 3] = [Desire::LastResort, Desire::Degraded, Desire::Norma
 struct Tracker {
     phase: Phase,
     desire: Desire,
+    /// Phase and route before this step.
+    was: (Phase, Desire),
     /// Per level: since when at the latest it has been fit for it, without a break: what may be announced.
     may: [Option<Instant>; LEVELS.len()],
     /// The same, at the earliest: what must be announced.
@@ -46,6 +48,26 @@ pub struct Oracle {
     events: Vec<Event>,
     pub plane_stalled: bool,
     pub routes: Option<Arc<RouteSet>>,
+    /// Grows whenever something changes that is judged. Most steps change nothing of it, and what was found then still holds.
+    changes: u64,
+    /// At which of them eligibility was judged.
+    eligibility_at: u64,
+    fitness: Known<BTreeMap<IpAddr, Fitness>>,
+    reality: Known<()>,
+}
+
+/// What was found out and still holds, unless something changes or this much time has passed.
+#[derive(Default)]
+struct Known<T> {
+    found: T,
+    changes: u64,
+    until: Option<Instant>,
+}
+
+impl<T> Known<T> {
+    fn holds(&self, changes: u64, now: Instant) -> bool {
+        self.changes == changes && self.until.is_none_or(|until| now < until)
+    }
 }
 
 impl Oracle {
@@ -59,10 +81,12 @@ impl Oracle {
             self.backends.insert(target.id.clone(), shadow);
         }
         self.eligible.clear();
+        self.changes += 1;
         self.config = Some(Arc::clone(config));
     }
 
     pub fn reported(&mut self, report: &Report) {
+        self.changes += 1;
         if let Some(shadow) = self.backends.get_mut(&report.id) {
             match report.outcome.verdict() {
                 Verdict::NotMade => {}
@@ -72,6 +96,7 @@ impl Oracle {
     }
 
     pub fn connect_failed(&mut self, id: &BackendId, now: Instant) {
+        self.changes += 1;
         if let Some(shadow) = self.backends.get_mut(id) {
             shadow.connect_failed(now);
         }
@@ -98,30 +123,34 @@ impl Oracle {
     /// Takes in what the steering core wants done, and checks all of it.
     pub fn judge(&mut self, effects: &Effects, duty: Duty, now: Instant) {
         self.journal(&effects.events, now);
+        self.changes += u64::from(!effects.standing.is_empty());
         let told = effects.standing.iter().map(|(id, standing)| (id.clone(), standing.eligible));
         self.eligible.extend(told);
         if let Some(routes) = &effects.desired {
             let before = self.routes.replace(Arc::clone(routes));
             assert!(before.is_none_or(|before| before.version < routes.version), "versions grow");
         }
-        let mut before: BTreeMap<IpAddr, (Phase, Desire)> = BTreeMap::new();
-        for (vip, tracker) in &self.vips {
-            before.insert(*vip, (tracker.phase, tracker.desire));
+        for tracker in self.vips.values_mut() {
+            tracker.was = (tracker.phase, tracker.desire);
         }
         self.follow_phases(effects);
         let Some(config) = self.config.clone() else { return };
-        self.eligibility(&config, now);
+        if self.eligibility_at != self.changes {
+            self.eligibility(&config, now);
+            self.eligibility_at = self.changes;
+        }
+        self.find_fitness(&config, now);
         let routes = self.routes.clone();
         let plane_stalled = self.plane_stalled;
         for (address, tracker) in &mut self.vips {
             tracker.desire = routes.as_ref().map_or(Desire::Withdrawn, |routes| desired(routes, *address));
-            let was = before.get(address).copied().unwrap_or((Phase::Init, Desire::Withdrawn));
+            let was = tracker.was;
             let Some(vip) = config.vips.iter().find(|vip| vip.address == *address) else {
                 tracker.check_phase(was.1, *address);
                 continue;
             };
-            let fitness =
-                if plane_stalled { Fitness::Stale } else { fitness(&config, vip, &self.backends, now) };
+            let known = self.fitness.found.get(address).copied();
+            let fitness = if plane_stalled { Fitness::Stale } else { known.expect("of every VIP") };
             tracker.check_phase(was.1, *address);
             // Invariant 3: an undrain always finds the way back.
             let is_stuck = duty == Duty::Serving && is_leaving(tracker.phase);
@@ -129,6 +158,17 @@ impl Oracle {
             tracker.check_route(vip, fitness, was, now);
             tracker.check_drain(*address, now);
         }
+    }
+
+    /// What only a change or a result that grows old can make another.
+    fn find_fitness(&mut self, config: &Config, now: Instant) {
+        if self.fitness.holds(self.changes, now) {
+            return;
+        }
+        let of = |vip: &Vip| (vip.address, fitness(config, vip, &self.backends, now));
+        let next = self.backends.values().map(Shadow::fresh_until).filter(|until| *until > now).min();
+        self.fitness =
+            Known { found: config.vips.iter().map(of).collect(), changes: self.changes, until: next };
     }
 
     /// Invariant 9: ids grow by one, causes are older, every change of a VIP leads back to something that began it.
@@ -193,25 +233,34 @@ impl Oracle {
     }
 
     /// Invariant 1, from the outside: who has been dead, or well, for long enough is known to be.
-    pub fn knows_reality(&self, checker: &Checker, now: Instant) {
+    pub fn knows_reality(&mut self, checker: &Checker, now: Instant) {
+        let changes = self.changes + checker.changes;
+        if self.reality.holds(changes, now) {
+            return;
+        }
+        let mut next = None;
         for (id, shadow) in &self.backends {
             let (Some(server), Some(since)) = (checker.servers.get(id), checker.steady_since(id)) else {
                 continue;
             };
             let check = &shadow.target.check;
+            let (is_well, times) = match server {
+                Server::Answers => (true, check.rise),
+                Server::Refuses | Server::Hangs => (false, check.fall),
+                Server::Late => continue,
+            };
             let slowest = check.interval.max(check.down_interval.unwrap_or_default()).mul_f64(1.65);
-            let of =
-                |times: u8| (slowest + check.timeout) * u32::from(times + 1) + Duration::from_millis(300);
-            match server {
-                Server::Refuses | Server::Hangs if now > since + of(check.fall) => {
-                    assert!(!shadow.is_up(), "{id} has been dead for {:?} and is still up", now - since);
-                }
-                Server::Answers if now > since + of(check.rise) => {
-                    assert!(shadow.is_up(), "{id} has been well for {:?} and is still down", now - since);
-                }
-                Server::Answers | Server::Refuses | Server::Hangs | Server::Late => {}
+            let known = since + (slowest + check.timeout) * u32::from(times + 1) + Duration::from_millis(300);
+            if now <= known {
+                let due = known + Duration::from_nanos(1);
+                next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                continue;
             }
+            let ago = now - since;
+            assert!(shadow.is_up() || !is_well, "{id} has been well for {ago:?} and is still down");
+            assert!(!shadow.is_up() || is_well, "{id} has been dead for {ago:?} and is still up");
         }
+        self.reality = Known { found: (), changes, until: next };
     }
 
     /// The best that a VIP's health allows now.
@@ -228,6 +277,7 @@ impl Tracker {
         Tracker {
             phase: Phase::Init,
             desire: Desire::Withdrawn,
+            was: (Phase::Init, Desire::Withdrawn),
             may: [None; LEVELS.len()],
             must: [None; LEVELS.len()],
             lowered: 0,

@@ -1,6 +1,6 @@
 //! What the routers hold, judged against what was decided and what is really there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl World {
     /// Invariants 1 and 2 as the routers see them.
     pub fn judge_peers(&mut self) {
         let (now, routes) = (self.now, self.oracle.routes.clone());
-        let addresses: BTreeSet<IpAddr> = (100..103).map(|host| IpAddr::from([192, 0, 2, host])).collect();
+        let addresses = [100, 101, 102].map(|host| IpAddr::from([192, 0, 2, host]));
         for peer in &mut self.peers {
             let Some(held) = peer.link.held() else {
                 peer.differs_since.clear();

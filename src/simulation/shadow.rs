@@ -84,6 +84,10 @@ impl Shadow {
         now >= self.fresh_until
     }
 
+    pub fn fresh_until(&self) -> Instant {
+        self.fresh_until
+    }
+
     fn refresh(&mut self, at: Instant) {
         let check = &self.target.check;
         let interval = match (self.up, self.streak) {

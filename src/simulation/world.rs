@@ -194,8 +194,7 @@ impl World {
             }
             Happening::WatchAddresses => {
                 for address in self.host.missed() {
-                    let input = Input::AddressGone;
-                    self.plan_after(Duration::ZERO, Happening::Answer { address, turn: None, input });
+                    self.answer(Duration::ZERO, address, None, Input::AddressGone);
                 }
                 self.plan_after(RETRY, Happening::WatchAddresses);
             }
@@ -270,16 +269,21 @@ impl World {
         let step = self.host.step(&job, Sight { now: self.now, settled, last_arrival }, &mut self.random);
         if let Some(input) = step.answer {
             let most = if self.random.percent(5) { 500 } else { 10 };
-            // On a channel: none overtakes another.
-            let last = self.answers.entry(address).or_insert(self.now);
-            *last = (*last).max(self.now + self.random.millis(most));
-            let at = *last;
-            self.plan_at(at, Happening::Answer { address, turn: Some(job.entered.turn), input });
+            let delay = self.random.millis(most);
+            self.answer(delay, address, Some(job.entered.turn), input);
         }
         if let Some((delay, stage)) = step.next {
             job.stage = stage;
             self.plan_after(delay, Happening::Job(job));
         }
+    }
+
+    /// The host says something. On a channel: nothing overtakes what was said before.
+    fn answer(&mut self, delay: Duration, address: IpAddr, turn: Option<u64>, input: Input) {
+        let last = self.answers.entry(address).or_insert(self.now);
+        *last = (*last).max(self.now + delay);
+        let at = *last;
+        self.plan_at(at, Happening::Answer { address, turn, input });
     }
 
     pub fn drain(&mut self, duty: Duty) {

@@ -175,11 +175,7 @@ impl Host {
                 tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(address));
             }
             match phase {
-                Phase::Init => {
-                    if host.wait_for_address(entered).await {
-                        host.answer(entered, Input::AddressReady, "its address is on the host").await;
-                    }
-                }
+                Phase::Init => host.wait_for_address(entered).await,
                 Phase::AddressUp => {
                     if host.open_listeners(entered).await {
                         host.answer(entered, Input::ListenersReady, "its listeners accept").await;
@@ -246,16 +242,11 @@ impl Host {
         let mut poll = tokio::time::interval(RETRY);
         loop {
             poll.tick().await;
-            let lost: Vec<IpAddr> = {
-                let mut state = self.0.state.lock().await;
-                let lost: Vec<IpAddr> = state.present.iter().copied().filter(|vip| !is_local(*vip)).collect();
-                for address in &lost {
-                    state.present.remove(address);
-                    state.placement.forget(*address);
-                }
-                lost
-            };
+            let mut state = self.0.state.lock().await;
+            let lost: Vec<IpAddr> = state.present.iter().copied().filter(|vip| !is_local(*vip)).collect();
             for address in lost {
+                state.present.remove(&address);
+                state.placement.forget(address);
                 let why = "somebody took its address off the host".to_owned();
                 self.tell(Command::Vip { address, turn: None, input: Input::AddressGone, why }).await;
             }
@@ -290,8 +281,10 @@ impl Host {
         self.0.state.lock().await.placement.remove_all().await;
     }
 
-    /// False: the VIP is no longer configured, or wanted elsewhere.
-    async fn wait_for_address(&self, entered: Entered) -> bool {
+    /// Says when the address is on the host, unless the VIP is no longer configured, or wanted elsewhere. What is said of
+    /// addresses is said under the lock, here and by [`Host::watch_addresses`]: were "gone" to overtake "ready", nobody
+    /// would miss the address any more.
+    async fn wait_for_address(&self, entered: Entered) {
         let address = entered.address;
         let mut retry = tokio::time::interval(RETRY);
         let mut said = String::new();
@@ -301,7 +294,7 @@ impl Host {
                 let mut state = self.0.state.lock().await;
                 let is_wanted = !state.stopping && self.is_turn(entered);
                 let Some(vip) = state.vips.get(&address).filter(|_| is_wanted).cloned() else {
-                    return false;
+                    return;
                 };
                 state.down.remove(&address);
                 let problem = match state.placement.place(&vip).await {
@@ -315,7 +308,7 @@ impl Host {
                 };
                 if is_local(address) {
                     state.present.insert(address);
-                    return true;
+                    return self.answer(entered, Input::AddressReady, "its address is on the host").await;
                 }
                 state.placement.forget(address);
                 problem

@@ -132,3 +132,34 @@ async fn a_slow_reader_of_reports_slows_the_checks_and_loses_none() {
         last = Some(report.at);
     }
 }
+
+#[test]
+fn checks_due_within_eight_milliseconds_share_a_wake_and_none_is_put_off_by_a_64th_of_its_interval() {
+    let (origin, second) = (Instant::now(), Duration::from_secs(1));
+    let at = |micros: u64| wake(origin + Duration::from_micros(micros), second, origin) - origin;
+    assert!([1, 3_500, 7_999, 8_000].iter().all(|due| at(*due) == TOGETHER));
+    assert_eq!((at(0), at(8_001)), (Duration::ZERO, TOGETHER * 2));
+    for interval in [1, 10, 100, 1_000, 60_000].map(Duration::from_millis) {
+        for due in (0..20_000).step_by(77).map(|micros| origin + Duration::from_micros(micros)) {
+            let put_off = wake(due, interval, origin) - due;
+            assert!(put_off < TOGETHER.min(interval / TOGETHER_PART), "{put_off:?} of {interval:?}");
+        }
+    }
+}
+
+/// Where the test may not raise a thread's priority, there is nothing to see.
+#[tokio::test]
+async fn the_thread_of_the_checks_goes_before_normal_ones_where_that_is_permitted() {
+    let permitted = std::thread::spawn(|| setpriority_process(None, NICENESS).is_ok()).join().unwrap();
+    let (reports, mut incoming) = mpsc::channel(16);
+    let mut monitor = Monitor::start(1, reports).unwrap();
+    let minute = Duration::from_secs(60);
+    monitor.apply(&Book::new().reconcile(&[every(minute, "a", backend().await)], Instant::now()));
+    timeout(SOON, incoming.recv()).await.unwrap().unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    let of_checks: Vec<_> = stats.filter(|stat| stat.contains("(checks)")).collect();
+    // The nineteenth field, the name being the second.
+    let niceness = |stat: &String| stat.rsplit(") ").next()?.split(' ').nth(16)?.parse::<i32>().ok();
+    assert!(!permitted || of_checks.iter().any(|stat| niceness(stat) == Some(NICENESS)), "{of_checks:?}");
+}
