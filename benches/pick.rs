@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use lb_core::balance::least::{Load, Past, Tournament};
-use lb_core::balance::maglev::{ClientHash, Maglev};
 use lb_core::balance::random::{Draws, Random};
+use lb_core::balance::rendezvous::{ClientHash, Rendezvous};
 use lb_core::balance::{Ring, smooth_wrr};
 
 fn pick(c: &mut Criterion) {
@@ -28,11 +28,11 @@ fn pick(c: &mut Criterion) {
         });
         let names: Vec<String> = (0..backends).map(|index| format!("backend-{index}")).collect();
         let named: Vec<(&str, u16)> = names.iter().map(String::as_str).zip(weights.iter().copied()).collect();
-        let table = Maglev::new(&named);
-        group.bench_function(BenchmarkId::new("source, a table place", backends), |b| {
+        let members = Rendezvous::new(&named);
+        group.bench_function(BenchmarkId::new("source, rendezvous", backends), |b| {
             b.iter(|| {
                 let client = Ipv4Addr::from_bits(cursor.fetch_add(1, Relaxed) as u32);
-                black_box(table.order(ClientHash::of(client.into())).next())
+                black_box(members.order(ClientHash::of(client.into())).next())
             });
         });
         group.bench_function(BenchmarkId::new("least connections, a pick and an end", backends), |b| {

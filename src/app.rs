@@ -59,12 +59,7 @@ pub struct Daemon {
 impl Daemon {
     /// Everything about VIPs, services and backends.
     pub async fn status(&self) -> Result<Status, Unresponsive> {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.commands.send(Command::View(answer)).await.ok()?;
-            answered.await.ok()
-        };
-        let view = tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().ok_or(Unresponsive)?;
+        let view = self.ask_in_time(Command::View).await?;
         let about = view::About {
             uptime: self.started.monotonic.elapsed(),
             config_file: self.file.display().to_string(),
@@ -72,6 +67,24 @@ impl Daemon {
             stalest_turn: self.plane.stalest_turn(),
         };
         Ok(view::status(about, &self.config(), &view, &self.plane.stats(), &self.peers()))
+    }
+
+    /// Whether the steering task answers; nothing is copied for it. When the data plane's slowest thread last turned.
+    pub async fn pulse(&self) -> Result<Duration, Unresponsive> {
+        self.ask_in_time(Command::Ping).await?;
+        Ok(self.plane.stalest_turn())
+    }
+
+    async fn ask_in_time<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Unresponsive> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.commands.send(command(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().ok_or(Unresponsive)
     }
 
     /// The BGP sessions, in configuration order.

@@ -314,7 +314,7 @@ pub struct Service {
 pub enum Balance {
     RoundRobin,
     LeastConn,
-    /// By client address, with a Maglev table: the same on every host with the same configuration.
+    /// By client address, with rendezvous hashing: the same on every host with the same configuration.
     Source,
     /// Two distinct draws, the less loaded.
     Random,

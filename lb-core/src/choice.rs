@@ -13,13 +13,11 @@ use crate::Eligible;
 use crate::backend::Backend;
 use crate::balance::Ring;
 use crate::balance::least::{Load, Past, Tournament};
-use crate::balance::maglev::{ClientHash, Maglev};
 use crate::balance::random::{Draws, Random};
+use crate::balance::rendezvous::{ClientHash, Rendezvous};
 
 /// Further turns taken where the one whose turn it is cannot use it.
 const REDRAWS: usize = 32;
-/// Places of a Maglev table looked at before the members themselves are.
-const WALK: usize = 1024;
 
 /// A connection that looks for a backend.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +111,7 @@ impl Candidate {
 enum Method {
     RoundRobin(Ring),
     LeastConn(Mutex<Tournament>),
-    Source(Arc<Maglev>),
+    Source(Rendezvous),
     Random(Draws),
     First,
 }
@@ -126,12 +124,11 @@ pub(crate) struct Group {
 }
 
 /// How a group is to be balanced.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Balancing {
     RoundRobin,
     LeastConn,
-    /// By this table, whose indices are the candidates'.
-    Source(Arc<Maglev>),
+    Source,
     Random,
     First,
 }
@@ -153,7 +150,7 @@ impl Group {
                 Method::RoundRobin(Ring::weighted(&candidates.iter().map(|c| c.weight).collect::<Vec<_>>()))
             }
             Balancing::LeastConn => Method::LeastConn(Mutex::new(tournament(&candidates, before, now))),
-            Balancing::Source(maglev) => Method::Source(maglev),
+            Balancing::Source => Method::Source(rendezvous(&candidates)),
             Balancing::Random => Method::Random(Draws::new(candidates.iter().map(|c| c.weight))),
             Balancing::First => Method::First,
         };
@@ -168,7 +165,7 @@ impl Group {
         let picked = match &self.method {
             Method::RoundRobin(ring) => self.by_turns(ring, ask, turns),
             Method::LeastConn(tournament) => self.least_loaded(&mut lock(tournament), ask),
-            Method::Source(maglev) => self.by_source(maglev, ask),
+            Method::Source(members) => self.by_source(members, ask),
             Method::Random(draws) => self.by_draws(draws, ask, turns),
             Method::First => {
                 self.first_of(|c| c.backend.earns(c.portion_at(ask.now)), 0..self.candidates.len(), ask)
@@ -233,9 +230,9 @@ impl Group {
     }
 
     /// A member that is to have only part of its clients has always the same of them.
-    fn by_source(&self, maglev: &Maglev, ask: &Ask<'_>) -> Option<&Candidate> {
+    fn by_source(&self, members: &Rendezvous, ask: &Ask<'_>) -> Option<&Candidate> {
         let client = ClientHash::of(ask.client);
-        let order = || maglev.order(client).take(WALK);
+        let order = || members.order(client);
         let belongs = |candidate: &Candidate| candidate.portion_at(ask.now) > client.lot();
         self.first_of(belongs, order(), ask).or_else(|| self.first_of(|_| true, order(), ask))
     }
@@ -301,6 +298,11 @@ impl Group {
     pub(crate) fn room(&self) -> Option<u64> {
         self.candidates.iter().map(|c| c.limit.map(u64::from)).sum()
     }
+}
+
+fn rendezvous(candidates: &[Candidate]) -> Rendezvous {
+    let named = candidates.iter().map(|c| (c.backend.id().backend.as_str(), c.weight));
+    Rendezvous::new(&named.collect::<Vec<_>>())
 }
 
 fn tournament(candidates: &[Candidate], group: &Group, now: Duration) -> Tournament {

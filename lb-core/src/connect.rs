@@ -30,6 +30,15 @@ pub(crate) struct Here<'a> {
     pub(crate) observer: &'a dyn Observer,
 }
 
+/// On whose behalf.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) client: &'a Client,
+    /// That the connection came to, whatever a PROXY header says of it: nobody but the configuration decides which ports of
+    /// the backends are reached.
+    pub(crate) port: u16,
+}
+
 /// A connection's way to a backend.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -102,12 +111,12 @@ impl Attempt {
     pub(crate) fn next(
         &mut self,
         service: &ServiceGuard,
-        client: &Client,
+        caller: Caller<'_>,
         mut place: Option<BackendGuard>,
         here: Here<'_>,
     ) -> Result<Option<Link>, CloseReason> {
         loop {
-            let ask = Ask { client: client.address.ip(), tried: &self.tried, now: here.now };
+            let ask = Ask { client: caller.client.address.ip(), tried: &self.tried, now: here.now };
             let backend = match place.take().map_or_else(|| service.entry().pick(&ask, here.worker), Ok) {
                 Ok(backend) => backend,
                 Err(Miss::Full) => return Ok(None),
@@ -120,7 +129,7 @@ impl Attempt {
             self.started = here.now;
             self.phase = Phase::Tcp;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
-            match connect(backend.backend(), service.settings(), client) {
+            match connect(backend.backend(), service.settings(), caller) {
                 Ok(socket) => return Ok(Some(Link { backend, end: End::new(socket, Tick::at(here.now)) })),
                 Err(failure) => self.failed(failure, &backend, service, here)?,
             }
@@ -172,9 +181,9 @@ fn is_ours(error: Errno) -> bool {
 }
 
 /// Begins to connect to a backend, in the client's name where the service says so.
-fn connect(backend: &Backend, settings: &Settings, client: &Client) -> Result<OwnedFd, Failure> {
-    let endpoint = backend.address().for_port(client.local.port()).ok_or(Failure::Unresolved)?;
-    let source = settings.source(client.address.ip(), &endpoint);
+fn connect(backend: &Backend, settings: &Settings, caller: Caller<'_>) -> Result<OwnedFd, Failure> {
+    let endpoint = backend.address().for_port(caller.port).ok_or(Failure::Unresolved)?;
+    let source = settings.source(caller.client.address.ip(), &endpoint);
     socket::connect(&endpoint, source, settings.backend_options()).map_err(Failure::Error)
 }
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::CloseReason;
 use crate::address::{AddressGuard, LocalAddress};
 use crate::backend::BackendGuard;
-use crate::connect::{Attempt, Failure, Here, Phase};
+use crate::connect::{Attempt, Caller, Failure, Here, Phase};
 use crate::connection::{Client, Connection, Stage};
 use crate::poll::{Token, Watch};
 use crate::proxy_protocol;
@@ -72,7 +72,8 @@ impl Worker {
         let here = Here { worker: self.id, now: self.now, observer: &*self.shared.observer };
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Connecting(attempt) = &mut connection.stage else { return };
-        match attempt.next(&connection.service, &connection.client, place, here) {
+        let caller = Caller { client: &connection.client, port: connection.journey.listener.port() };
+        match attempt.next(&connection.service, caller, place, here) {
             Ok(Some(link)) => {
                 connection.link = Some(link);
                 connection.journey.placed.get_or_insert(here.now);

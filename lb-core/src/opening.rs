@@ -18,7 +18,7 @@ use crate::relay::{Buffers, Read, Side};
 use crate::service::ServiceEntry;
 use crate::slab::Key;
 use crate::snapshot::Snapshot;
-use crate::tls::hello::{Hello, LONGEST_HELLO, read_hello};
+use crate::tls::hello::{Hello, HelloReader, LONGEST_HELLO};
 use crate::tls::{Secured, Shaken};
 use crate::wheel::{Tick, Ticks};
 use crate::worker::Worker;
@@ -31,6 +31,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Opening {
     step: Step,
     deadline: Tick,
+    /// How far the ClientHello has been read.
+    hello: HelloReader,
 }
 
 /// What a client has to say, in this order.
@@ -98,7 +100,7 @@ impl Worker {
             return self.close(key, CloseReason::Untrusted);
         }
         let deadline = now.after(connection.service.settings().client.min(Ticks::from(LONGEST)));
-        connection.stage = Stage::Opening(Opening { step, deadline });
+        connection.stage = Stage::Opening(Opening { step, deadline, hello: HelloReader::default() });
         self.wheel.set(key.index, deadline);
         self.watch_client(key, Watch::Reads);
     }
@@ -176,8 +178,9 @@ fn client_hello(
     snapshot: &Snapshot,
     now: Tick,
 ) -> Verdict {
+    let Stage::Opening(Opening { hello, .. }) = &mut connection.stage else { return Verdict::Done };
     loop {
-        let name = match read_hello(&connection.received) {
+        let name = match hello.read(&connection.received) {
             Hello::Name(name) => name,
             Hello::Nameless => return Verdict::Done,
             Hello::Incomplete => {

@@ -107,7 +107,7 @@ fn compile_service(service: &Service, tls: &TlsByService, previous: &Snapshot) -
         listen: service.listen.clone(),
         max_connections: service.max_connections,
         admission: Admission::new(service, old.map(|entry| &entry.admission), previous.clock),
-        roster: Roster::new(members, service.balance, service.slow_start, old.map(|entry| &entry.roster)),
+        roster: Roster { members, balance: service.balance, slow_start: service.slow_start },
     }
 }
 

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Balance, Name};
+use config::Balance;
 
 use crate::backend::Backend;
 use crate::balance::ONE;
-use crate::balance::maglev::Maglev;
 use crate::choice::{Ask, Balancing, Candidate, Group, Miss, Turns};
 use crate::{Eligible, Standing};
 
@@ -26,51 +25,9 @@ pub(crate) struct Roster {
     pub(crate) members: Vec<Member>,
     pub(crate) balance: Balance,
     pub(crate) slow_start: Duration,
-    /// Of the primaries and of the backups. They do not depend on who is up, so that who goes down moves only his own
-    /// clients.
-    maglevs: Option<[Arc<Places>; 2]>,
-}
-
-/// A Maglev table with what it was made of.
-#[derive(Debug)]
-struct Places {
-    members: Vec<(Name, u16)>,
-    maglev: Arc<Maglev>,
-}
-
-impl Places {
-    fn new(members: Vec<(Name, u16)>, known: Option<&Arc<Places>>) -> Arc<Self> {
-        match known {
-            Some(known) if known.members == members => known.clone(),
-            _ => {
-                let named: Vec<_> = members.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
-                let maglev = Arc::new(Maglev::new(&named));
-                Arc::new(Places { members, maglev })
-            }
-        }
-    }
 }
 
 impl Roster {
-    /// What is the same as in `before` is not worked out again.
-    pub(crate) fn new(
-        members: Vec<Member>,
-        balance: Balance,
-        slow_start: Duration,
-        before: Option<&Roster>,
-    ) -> Self {
-        let known = before.and_then(|roster| roster.maglevs.as_ref());
-        let places = |backup: bool| {
-            let named = weighted(&members, backup).map(|m| (m.backend.id().backend.clone(), m.weight));
-            Places::new(
-                named.collect(),
-                known.map(|[primaries, backups]| if backup { backups } else { primaries }),
-            )
-        };
-        let maglevs = (balance == Balance::Source).then(|| [places(false), places(true)]);
-        Roster { members, balance, slow_start, maglevs }
-    }
-
     /// The table for how the backends stand now, after `before`.
     pub(crate) fn compile(&self, before: &Table, now: Duration) -> Table {
         Table {
@@ -80,13 +37,12 @@ impl Roster {
     }
 
     fn group(&self, backup: bool, before: &Group, now: Duration) -> Group {
-        let balancing = match (self.balance, &self.maglevs) {
-            (Balance::RoundRobin, _) => Balancing::RoundRobin,
-            (Balance::LeastConn, _) => Balancing::LeastConn,
-            (Balance::Random, _) => Balancing::Random,
-            (Balance::Source, Some([_, backups])) if backup => Balancing::Source(backups.maglev.clone()),
-            (Balance::Source, Some([primaries, _])) => Balancing::Source(primaries.maglev.clone()),
-            (Balance::First | Balance::Source, _) => Balancing::First,
+        let balancing = match self.balance {
+            Balance::RoundRobin => Balancing::RoundRobin,
+            Balance::LeastConn => Balancing::LeastConn,
+            Balance::Source => Balancing::Source,
+            Balance::Random => Balancing::Random,
+            Balance::First => Balancing::First,
         };
         let standing: Vec<(&Member, Standing)> =
             weighted(&self.members, backup).map(|m| (m, m.backend.standing())).collect();
@@ -101,10 +57,8 @@ impl Roster {
             limit: standing.max_connections.or(member.limit),
             slow_start: self.slow_start,
         };
-        // The indices of a Maglev table are those of all members, up or not.
-        let all = matches!(balancing, Balancing::Source(_));
         let usable = |s: &Standing| s.eligible == Eligible::Yes && s.weight_percent > 0;
-        let candidates = standing.into_iter().filter(|(_, s)| all || usable(s)).map(candidate).collect();
+        let candidates = standing.into_iter().filter(|(_, s)| usable(s)).map(candidate).collect();
         Group::new(candidates, balancing, before, now)
     }
 }
@@ -158,7 +112,7 @@ impl Table {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use config::{BackendAddr, BackendId};
+    use config::{BackendAddr, BackendId, Name};
 
     use super::*;
 
@@ -185,7 +139,7 @@ mod tests {
                 Member { backend, weight: *weight, backup: false, limit: *limit }
             };
             let members = members.iter().enumerate().map(member).collect();
-            let roster = Roster::new(members, balance, slow_start, None);
+            let roster = Roster { members, balance, slow_start };
             let mut bench = Bench { roster, table: Table::empty(), turns: Turns::new(1), now: HOUR };
             bench.compile();
             bench

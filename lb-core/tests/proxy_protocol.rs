@@ -129,6 +129,25 @@ fn unknown_and_local_leave_the_connection_s_own_addresses() {
 }
 
 #[test]
+fn a_backend_without_a_port_is_reached_on_the_listener_s_whatever_the_header_says() {
+    // The backend is on another address of this host, on the listener's port; and one more port, that nobody has opened
+    // to clients.
+    let ip = std::net::Ipv4Addr::new(127, 0, 0, 2);
+    let lab = Lab::with(ONE_WORKER, &[address("192.0.2.1:1")], |service| {
+        accepting(service);
+        service.backends[0].address = BackendAddr::ClientPort(ip.into());
+    });
+    let _server = Server::at((ip, lab.address.port()).into(), |mut stream| {
+        let _ = stream.write_all(b"the listener's");
+    });
+    let other = Server::at((ip, 0).into(), |mut stream| {
+        let _ = stream.write_all(b"another");
+    });
+    let header = encode(ProxyVersion::V2, address(SOURCE), other.address);
+    assert_eq!(answer(lab.connect(), header.as_bytes()), "the listener's");
+}
+
+#[test]
 fn a_client_that_is_not_trusted_is_reset_whatever_it_says() {
     let server = Server::echo();
     let lab = Lab::with(ONE_WORKER, &[server.address], |service| {

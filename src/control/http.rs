@@ -261,8 +261,8 @@ fn follow(daemon: Arc<Daemon>, after: EventId) -> Response<Body> {
 
 /// Alive: the steering task answers in time and the data plane turns.
 async fn healthz(daemon: &Arc<Daemon>) -> Response<Body> {
-    match daemon.status().await {
-        Ok(status) if status.plane.stalest_turn_seconds > STALL_BOUND.as_secs_f64() => {
+    match daemon.pulse().await {
+        Ok(stalest) if stalest > STALL_BOUND => {
             reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "a data-plane thread hangs: restart\n".into())
         }
         Ok(_) => reply(StatusCode::OK, TEXT, "ok\n".into()),

@@ -81,6 +81,8 @@ pub enum Command {
     /// Another speaker, or none.
     Speaker(Option<Speaker>),
     View(oneshot::Sender<SteerView>),
+    /// Whether it answers at all.
+    Ping(oneshot::Sender<()>),
 }
 
 /// The ends that others hold.
@@ -264,6 +266,9 @@ impl Task {
             }
             Command::View(answer) => {
                 let _ = answer.send(self.steer.view(now));
+            }
+            Command::Ping(answer) => {
+                let _ = answer.send(());
             }
         }
     }

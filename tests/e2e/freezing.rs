@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::common::SOON;
+use crate::common::eventually::eventually;
 use crate::common::freeze::Frozen;
+use crate::common::http;
 use crate::common::status::wait_phase;
 use crate::lab::announced;
 
@@ -13,7 +15,10 @@ fn a_data_plane_thread_that_hangs_withdraws_the_vip_until_it_turns_again() {
     let frozen = Frozen::threads(&lab.daemon, "lb-worker-0");
     lab.peer.wait_withdrawn(lab.at.prefix(), SOON);
     assert!(lab.daemon.is_running(), "it only withdraws");
+    let alive = || http::get(lab.daemon.admin(), "/healthz").map(|answer| (answer.status, answer.text()));
+    assert_eq!(alive().unwrap(), (503, "a data-plane thread hangs: restart\n".to_owned()));
     drop(frozen);
+    eventually("/healthz is 200 again", SOON, || alive().is_ok_and(|(status, _)| status == 200));
     lab.peer.wait_announced(lab.at.prefix(), SOON);
     wait_phase(&lab.daemon, lab.at.vip.ip(), "announced");
 }
@@ -36,9 +41,7 @@ fn a_process_that_was_frozen_as_a_whole_goes_on() {
     lab.daemon.signal(Signal::STOP);
     std::thread::park_timeout(Duration::from_secs(5));
     lab.daemon.signal(Signal::CONT);
-    crate::common::eventually::eventually("it serves", SOON, || {
-        crate::common::http::backend_of(lab.at.front()).is_ok()
-    });
+    eventually("it serves", SOON, || http::backend_of(lab.at.front()).is_ok());
     lab.peer.wait_announced(lab.at.prefix(), SOON);
     assert!(lab.daemon.is_running());
 }

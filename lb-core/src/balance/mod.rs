@@ -2,8 +2,8 @@
 //! randomness of their own. `docs/balancing.md` says what an operator can expect of each.
 
 pub mod least;
-pub mod maglev;
 pub mod random;
+pub mod rendezvous;
 pub mod smooth_wrr;
 
 /// The whole of a weight or of a member's turns, in 65,536ths.

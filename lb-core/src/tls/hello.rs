@@ -23,15 +23,67 @@ pub enum Hello {
 /// Reads the beginning of a connection; `bytes` is everything that the client sent so far.
 #[must_use]
 pub fn read_hello(bytes: &[u8]) -> Hello {
-    match hello_message(bytes) {
-        Ok(message) => match server_name(&message) {
-            Some(name) => Hello::Name(name),
-            None => Hello::Nameless,
-        },
-        Err(Short::More) if bytes.len() < LONGEST_HELLO => Hello::Incomplete,
-        Err(Short::More | Short::Never) => Hello::Nameless,
+    HelloReader::default().read(bytes)
+}
+
+/// Reads it again and again as more bytes come, and looks at each record once only: what a client can make this cost grows
+/// with what it sends, however small its pieces.
+#[derive(Debug, Default)]
+pub struct HelloReader {
+    /// Where the next record begins.
+    at: usize,
+    /// So much of the message is in the records before it.
+    gathered: usize,
+    /// The message's header, as far as it has come.
+    header: [u8; HEADER],
+    /// How often a record was looked at.
+    #[cfg(test)]
+    looks: usize,
+}
+
+impl HelloReader {
+    /// `bytes` is everything that the client sent so far: what was there the last time, and what has come since.
+    #[must_use]
+    pub fn read(&mut self, bytes: &[u8]) -> Hello {
+        match self.find_end(bytes) {
+            Ok(length) => match server_name(&message(bytes, length)) {
+                Some(name) => Hello::Name(name),
+                None => Hello::Nameless,
+            },
+            Err(Short::More) if bytes.len() < LONGEST_HELLO => Hello::Incomplete,
+            Err(Short::More | Short::Never) => Hello::Nameless,
+        }
+    }
+
+    /// Goes on over the records until they hold all of the message, and answers the length of its body.
+    fn find_end(&mut self, bytes: &[u8]) -> Result<usize, Short> {
+        loop {
+            if self.gathered >= HEADER {
+                let [kind, high, middle, low] = self.header;
+                let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+                if kind != CLIENT_HELLO || length > LONGEST_HELLO {
+                    return Err(Short::Never);
+                }
+                if self.gathered >= HEADER + length {
+                    return Ok(length);
+                }
+            }
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            let mut rest = Reader(bytes.get(self.at..).unwrap_or_default());
+            let fragment = rest.record()?;
+            self.at = bytes.len() - rest.0.len();
+            let missing = self.header.iter_mut().skip(self.gathered);
+            missing.zip(fragment).for_each(|(octet, came)| *octet = *came);
+            self.gathered += fragment.len();
+        }
     }
 }
+
+/// The message's header: its kind, and the length of its body.
+const HEADER: usize = 4;
 
 /// Why there is no message.
 enum Short {
@@ -41,30 +93,21 @@ enum Short {
     Never,
 }
 
-/// The body of the ClientHello, put together from its records.
-fn hello_message(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Short> {
-    const HEADER: usize = 4;
+/// The body of the ClientHello, of this length, put together from its records, which are all there.
+fn message(bytes: &[u8], length: usize) -> Cow<'_, [u8]> {
     let mut records = Reader(bytes);
     let mut message = Cow::Borrowed(&[][..]);
-    loop {
-        if let Some((&[kind, high, middle, low], body)) = message.split_first_chunk::<HEADER>() {
-            let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-            if kind != CLIENT_HELLO || length > LONGEST_HELLO {
-                return Err(Short::Never);
-            }
-            if body.len() >= length {
-                let whole = HEADER..HEADER + length;
-                return Ok(match message {
-                    Cow::Borrowed(one) => Cow::Borrowed(one.get(whole).unwrap_or_default()),
-                    Cow::Owned(joined) => Cow::Owned(joined.get(whole).unwrap_or_default().to_vec()),
-                });
-            }
-        }
-        let fragment = records.record()?;
+    let whole = HEADER..HEADER + length;
+    while message.len() < whole.end {
+        let Ok(fragment) = records.record() else { break };
         match &mut message {
             Cow::Borrowed([]) => message = Cow::Borrowed(fragment),
             several => several.to_mut().extend_from_slice(fragment),
         }
+    }
+    match message {
+        Cow::Borrowed(one) => Cow::Borrowed(one.get(whole).unwrap_or_default()),
+        Cow::Owned(joined) => Cow::Owned(joined.get(whole).unwrap_or_default().to_vec()),
     }
 }
 
@@ -194,6 +237,18 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_that_comes_byte_by_byte_in_records_of_one_byte_is_looked_at_once() {
+        let whole = fragmented(&hello("api.example.org"), 1);
+        let mut reader = HelloReader::default();
+        for length in 0..whole.len() {
+            assert_eq!(reader.read(&whole[..length]), Hello::Incomplete, "{length}");
+        }
+        assert_eq!(reader.read(&whole), Hello::Name("api.example.org".to_owned()));
+        // Once for each byte that came, and once for each record that was complete.
+        assert_eq!(reader.looks, whole.len() + whole.len() / 6);
+    }
+
+    #[test]
     fn an_address_is_no_name() {
         assert_eq!(read_hello(&hello("192.0.2.1")), Hello::Nameless);
     }
@@ -231,6 +286,27 @@ mod tests {
         fn no_bytes_do_harm(bytes: Vec<u8>) {
             let _ = read_hello(&bytes);
             let _ = read_hello(&[&[22, 3, 1, 1, 0, 1, 0, 0, 252][..], &bytes].concat());
+        }
+
+        #[test]
+        fn in_whatever_pieces_it_comes_the_answer_is_the_same(
+            record in 1usize..400,
+            at in 0usize..200,
+            byte: u8,
+            pieces in prop::collection::vec(1usize..300, 1..20),
+        ) {
+            let mut hello = hello("api.example.org");
+            hello[at] = byte;
+            let bytes = fragmented(&hello, record);
+            let (mut reader, mut length) = (HelloReader::default(), 0);
+            for piece in pieces.iter().cycle() {
+                length = (length + piece).min(bytes.len());
+                let answer = reader.read(&bytes[..length]);
+                prop_assert_eq!(&answer, &read_hello(&bytes[..length]));
+                if answer != Hello::Incomplete || length == bytes.len() {
+                    break;
+                }
+            }
         }
 
         #[test]
