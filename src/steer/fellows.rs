@@ -33,7 +33,7 @@ pub enum Door {
     Open,
 }
 
-/// What is known of the fellows with a session.
+/// What the peers with a session show, fellows or not: a reload may make one a fellow.
 #[derive(Debug, Default)]
 pub(super) struct Fellows {
     sessions: BTreeMap<Name, Session>,
@@ -67,7 +67,7 @@ impl Fellows {
         }
     }
 
-    /// Takes in what the sessions show now. Which VIPs fellows newly announce, and as on their way only.
+    /// Takes in what the sessions show now. Which VIPs are newly announced, and as on their way only.
     fn hear(&mut self, sessions: BTreeMap<Name, Session>) -> Vec<(Name, IpAddr)> {
         let mut arriving = Vec::new();
         for (name, session) in &sessions {
@@ -122,22 +122,28 @@ impl Steer {
         peers.filter(|peer| peer.fellow).map(|peer| peer.name.clone()).collect()
     }
 
-    /// Takes in what the sessions with fellows show.
+    /// Takes in what the sessions show.
     pub(super) fn hear_fellows(&mut self, sessions: &[Session], now: Instant) {
         let names = self.fellow_names();
-        let of_fellows = sessions.iter().filter(|session| names.contains(&session.peer));
-        let of_fellows = of_fellows.map(|session| (session.peer.clone(), session.clone())).collect();
-        let arriving = self.fellows.hear(of_fellows);
-        for vip in self.vips.values_mut() {
-            let tells = |fellow: &Name| vip.config().peers.contains(fellow);
-            let has_fellows = self.fellows.sessions.keys().any(tells);
-            vip.set_fellows(has_fellows);
-        }
-        for (fellow, vip) in arriving {
+        let by_name = sessions.iter().map(|session| (session.peer.clone(), session.clone())).collect();
+        let arriving = self.fellows.hear(by_name);
+        self.know_fellows();
+        for (fellow, vip) in arriving.into_iter().filter(|(peer, _)| names.contains(peer)) {
             self.wait_for(fellow, vip, now);
         }
         self.fellows.follow(now);
         self.end_waits(now);
+    }
+
+    /// Which VIPs have a fellow with a session, as of now.
+    pub(super) fn know_fellows(&mut self) {
+        let names = self.fellow_names();
+        let with_session = names.iter().filter(|name| self.fellows.sessions.contains_key(*name));
+        let with_session: Vec<&Name> = with_session.collect();
+        for vip in self.vips.values_mut() {
+            let has_fellows = with_session.iter().any(|fellow| vip.config().peers.contains(fellow));
+            vip.set_fellows(has_fellows);
+        }
     }
 
     /// Lets newcomers to a VIP wait, if it has any and they have not waited just now.

@@ -156,6 +156,7 @@ impl Steer {
         self.vips.retain(|address, vip| !gone(address) || vip.life_cycle().phase() != Phase::AddressDown);
         let peers = config.bgp.as_ref().map_or(&[][..], |bgp| &bgp.peers);
         self.peers.retain(|name, _| peers.iter().any(|peer| peer.name == *name));
+        self.know_fellows();
         self.judge(cause, now);
         checks
     }

@@ -109,6 +109,18 @@ fn a_host_that_comes_tells_its_fellows_first_and_only_those() {
 }
 
 #[test]
+fn a_session_that_was_there_before_the_configuration_counts() {
+    let mut bench = Bench::start(&configuration(""));
+    bench.session("lb-b", Shows::Nothing);
+    bench.checks = bench.steer.configure(with_fellow(), "test", bench.now);
+    for (target, _) in bench.checks.clone() {
+        bench.result(target.id.backend.as_str(), Verdict::Passed);
+    }
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.desire(), Desire::Arriving);
+}
+
+#[test]
 fn without_a_session_with_a_fellow_nobody_is_told_first() {
     let mut bench = Bench::announced(&with_fellow());
     assert_eq!(bench.desire(), Desire::Normal);
