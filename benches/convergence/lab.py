@@ -70,7 +70,10 @@ class Network:
             run("ip", "netns", "add", name)
             self.ip_of(name, "link", "set", "lo", "up")
         router = self.names["router"]
-        for setting in ["net.ipv4.ip_forward=1", "net.ipv4.fib_multipath_hash_policy=1"]:
+        # Hashed from the packet itself, as a router does. Policy 1 takes over the hash of the client's own socket, which is in the
+        # same kernel here and is a new one with every retransmission: a client that is not answered would change its host.
+        for setting in ["net.ipv4.ip_forward=1", "net.ipv4.fib_multipath_hash_policy=3",
+                        "net.ipv4.fib_multipath_hash_fields=0x37"]:
             run("ip", "netns", "exec", router, "sysctl", "-qw", setting)
         for role, net in HOSTS.items():
             name = self.names[role]

@@ -167,9 +167,9 @@ def rolling_hosts(lab):
 
 
 class Scenario:
-    def __init__(self, name, text, act, bfd=False, check="", bound=None, runs=None, only=None):
+    def __init__(self, name, text, act, bfd=False, check="", bound=None, runs=None, only=None, fellows=False):
         self.name, self.text, self.act, self.bfd, self.check = name, text, act, bfd, check
-        self.bound, self.runs, self.only = bound, runs, only
+        self.bound, self.runs, self.only, self.fellows = bound, runs, only, fellows
 
 
 # A process that is frozen still has its connections accepted by the kernel: only an answer tells.
@@ -188,5 +188,7 @@ SCENARIOS = [
     Scenario("drain", "`drain` of one host under new connections", drain, bound=0),
     Scenario("sigterm", "SIGTERM of one host under new connections", sigterm, bound=0),
     Scenario("rolling-backends", "rolling restart of the backends", rolling_backends, bound=0, runs=5),
-    Scenario("rolling-hosts", "rolling restart of the hosts with drain", rolling_hosts, bound=0, runs=5),
+    Scenario("rolling-hosts", "rolling restart of the hosts with drain", rolling_hosts, runs=5),
+    Scenario("rolling-hosts-fellows", "rolling restart of the hosts with drain, which are `fellow`s", rolling_hosts, bound=0,
+             runs=20, only="contrail-lb", fellows=True),
 ]

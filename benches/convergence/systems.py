@@ -8,18 +8,26 @@ from lab import BACKENDS, HOSTS, LB_AS, PORT, ROUTER_AS, VIP, Child, run, wait
 class ContrailLb:
     name = "contrail-lb"
 
-    def __init__(self, network, directory, binary, bfd, check):
+    def __init__(self, network, directory, binary, scenario):
         self.network, self.directory, self.binary, self.children = network, directory, binary, {}
         for lb in ["lb1", "lb2"]:
-            self._configure(lb, bfd, check)
+            self._configure(lb, scenario)
 
     def _folder(self, lb):
         return self.directory / f"contrail-{lb}"
 
-    def _configure(self, lb, bfd, check):
+    def _configure(self, lb, scenario):
         self._folder(lb).mkdir()
         backends = "".join(f'[[service.backend]]\nname = "b{i}"\naddress = "{a}:{p}"\n'
                            for i, (a, p) in enumerate(BACKENDS))
+        other = {"lb1": "lb2", "lb2": "lb1"}[lb]
+        fellow = f"""
+[[bgp.peer]]
+name = "{other}"
+address = "{HOSTS[other]}.2"
+remote_as = {LB_AS}
+fellow = true
+""" if scenario.fellows else ""
         (self._folder(lb) / "conf.toml").write_text(f"""
 [global]
 threads = 1
@@ -31,11 +39,12 @@ listen = ""
 local_as = {LB_AS}
 router_id = "{HOSTS[lb]}.2"
 connect_retry = "500ms"
+listen = ["{HOSTS[lb]}.2:179"]
 [[bgp.peer]]
 name = "router"
 address = "{HOSTS[lb]}.1"
 remote_as = {ROUTER_AS}
-bfd = {{ enabled = {str(bfd).lower()}, min_tx = "300ms", min_rx = "300ms", multiplier = 3 }}
+bfd = {{ enabled = {str(scenario.bfd).lower()}, min_tx = "300ms", min_rx = "300ms", multiplier = 3 }}{fellow}
 [[vip]]
 address = "{VIP}"
 announce_delay = "500ms"
@@ -44,7 +53,7 @@ flap = {{ max_delay = "0s" }}
 name = "contrail-api"
 vip = "{VIP}"
 ports = [{PORT}]
-{check}
+{scenario.check}
 {backends}""")
 
     def start(self, lb):
@@ -97,8 +106,8 @@ done
 class HaproxyBird:
     name = "HAProxy + BIRD"
 
-    def __init__(self, network, directory, _binary, bfd, _check):
-        self.network, self.directory, self.bfd, self.children = network, directory, bfd, {}
+    def __init__(self, network, directory, _binary, scenario):
+        self.network, self.directory, self.bfd, self.children = network, directory, scenario.bfd, {}
 
     def start(self, lb):
         folder, namespace = self.directory / f"pair-{lb}", self.network.names[lb]

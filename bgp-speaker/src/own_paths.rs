@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::route::RouteSet;
 use crate::status::{Negotiated, OwnPath};
-use crate::wire::{AttributeContext, Disposition, Update};
+use crate::wire::{AttributeContext, Disposition, Path, Update};
 
 /// The paths of one session.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl OwnPaths {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OwnPath> {
         self.paths.values()
+    }
+
+    /// Which of them are on their way out, or not quite there yet.
+    pub(crate) fn graceful(&self) -> BTreeSet<IpNet> {
+        self.iter().filter(|path| path.graceful_shutdown).map(|path| path.prefix).collect()
     }
 
     /// Takes an UPDATE's body. Whether that changed something; one that costs the session changes nothing.
@@ -58,8 +63,8 @@ impl OwnPaths {
                 continue;
             }
             let path = path.get_or_insert_with(|| update.path(context.as4));
-            let (next_hop, as_path) = (path.next_hop, path.as_path.clone());
-            self.paths.insert(prefix, OwnPath { prefix, next_hop, as_path });
+            let Path { next_hop, as_path, graceful_shutdown } = path.clone();
+            self.paths.insert(prefix, OwnPath { prefix, next_hop, as_path, graceful_shutdown });
         }
         changed
     }

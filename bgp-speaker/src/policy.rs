@@ -41,7 +41,7 @@ impl Policy {
                 rank(&mut attributes, &self.degraded);
                 shut_down_gracefully(&mut attributes);
             }
-            Preference::LastResort => {
+            Preference::Arriving | Preference::LastResort => {
                 attributes.med = u32::MAX;
                 shut_down_gracefully(&mut attributes);
             }

@@ -44,6 +44,8 @@ pub enum Preference {
     Degraded,
     /// On its way out: as degraded, with GRACEFUL_SHUTDOWN and local-pref 0 (RFC 8326 §4).
     Draining,
+    /// Not there yet, as other hosts are told: as the last resort.
+    Arriving,
     /// Less than any other path: the worst MED with GRACEFUL_SHUTDOWN and local-pref 0, whatever a peer's overrides say.
     LastResort,
 }

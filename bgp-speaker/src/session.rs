@@ -138,8 +138,12 @@ impl Session {
 
     /// What an UPDATE says of our own prefixes.
     pub(crate) fn hear(&mut self, body: &[u8], observer: &Observer) {
+        let graceful = self.paths.graceful();
         if self.paths.hear(body) {
             self.show_paths(observer);
+        }
+        if graceful != self.paths.graceful() {
+            observer.remark(PeerEvent::GracefulPathsChanged { peer: observer.name().clone() });
         }
     }
 

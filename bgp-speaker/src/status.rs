@@ -129,6 +129,8 @@ pub struct OwnPath {
     pub next_hop: Option<IpAddr>,
     /// Nearest first; empty inside an AS. The last one is where the path begins.
     pub as_path: Vec<u32>,
+    /// It is on its way out, or not quite there yet (RFC 8326).
+    pub graceful_shutdown: bool,
 }
 
 /// When a peer's timers expire; `None`: it does not run.
@@ -295,6 +297,8 @@ pub enum PeerEvent {
         /// Prefixes that the change withdrew.
         withdrawn: usize,
     },
+    /// Of our own prefixes, others carry GRACEFUL_SHUTDOWN than before; [`PeerStatus::paths`] says which.
+    GracefulPathsChanged { peer: Name },
     /// The peer asked for everything again (RFC 2918).
     RefreshRequested { peer: Name, family: Family },
     /// The BFD session came Up.

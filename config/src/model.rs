@@ -146,6 +146,8 @@ pub struct Peer {
     pub role_strict: bool,
     /// Offer IPv4 routes with an IPv6 next hop (RFC 8950); IPv6 sessions only.
     pub extended_next_hop: bool,
+    /// Another host of the same cluster, not a router: the two tell each other when they come back.
+    pub fellow: bool,
     /// What this peer gets instead of a VIP's own attributes.
     pub announce: AttributeOverrides,
     /// The same while the VIP is degraded.

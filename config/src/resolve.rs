@@ -72,6 +72,7 @@ fn resolve_bgp(bgp: RawBgp, of_vips: &BTreeSet<Family>) -> Option<Bgp> {
             role: peer.role.map(|role| role.value),
             role_strict: peer.role_strict,
             extended_next_hop: peer.extended_next_hop.value,
+            fellow: peer.fellow,
             announce: peer.announce,
             degraded: peer.degraded,
         })

@@ -102,6 +102,7 @@ pub(crate) static PEER: Section = Section {
         built("role"),
         built("role_strict"),
         built("extended_next_hop"),
+        built("fellow"),
         built("announce"),
         built("degraded"),
     ],

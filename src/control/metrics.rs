@@ -57,6 +57,7 @@ impl Latencies {
             | PeerEvent::Down { .. }
             | PeerEvent::AttemptFailed { .. }
             | PeerEvent::RefreshRequested { .. }
+            | PeerEvent::GracefulPathsChanged { .. }
             | PeerEvent::BfdUp { .. }
             | PeerEvent::BfdDown { .. }
             | PeerEvent::TaskFailed { .. } => {}

@@ -182,7 +182,8 @@ fn peer_block(view: &PeerView) -> String {
     for path in &peer.paths {
         let via = path.next_hop.map_or_else(|| "an unknown next hop".to_owned(), |hop| hop.to_string());
         let by = path.as_path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let _ = writeln!(out, "  another path  {} via {via}, AS path {by}", path.prefix);
+        let way = if path.graceful_shutdown { ", GRACEFUL_SHUTDOWN" } else { "" };
+        let _ = writeln!(out, "  another path  {} via {via}, AS path {by}{way}", path.prefix);
     }
     for unannounced in &peer.unannounced {
         let _ = writeln!(out, "  ! not sent    {}: {}", unannounced.prefix, unannounced.reason);

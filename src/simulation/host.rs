@@ -11,6 +11,8 @@ use crate::vip::life_cycle::{Input, Phase};
 
 // As in `vip::host`.
 const HOLD_CAP: Duration = Duration::from_millis(500);
+const FELLOWS_GRACE: Duration = Duration::from_millis(200);
+const FELLOWS_PATIENCE: Duration = Duration::from_millis(300);
 const ROUTER_GRACE: Duration = Duration::from_millis(300);
 const SHIFTED: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ pub enum Stage {
     Open,
     HoldDoor,
     DoorHeld,
+    FellowsTold,
     /// Until the peers have the routes.
     AwaitPeers {
         until: Instant,
@@ -152,6 +155,7 @@ impl Host {
         let stage = match phase {
             Phase::Init => Stage::Place,
             Phase::AddressUp => Stage::Open,
+            Phase::Arriving => Stage::AwaitPeers { until: now + FELLOWS_PATIENCE },
             Phase::Holding => Stage::HoldDoor,
             Phase::Draining | Phase::Withdrawn => Stage::AwaitPeers { until: deadline },
             Phase::Quiet => Stage::Close,
@@ -206,9 +210,11 @@ impl Host {
                 wait(held, Stage::DoorHeld)
             }
             Stage::DoorHeld => done(Input::DoorHeld),
+            Stage::FellowsTold => done(Input::FellowsTold),
             Stage::AwaitPeers { until } if !sight.settled && now < until => {
                 wait(POLL.min(until - now), job.stage)
             }
+            Stage::AwaitPeers { .. } if phase == Phase::Arriving => wait(FELLOWS_GRACE, Stage::FellowsTold),
             Stage::AwaitPeers { until } => {
                 if !sight.settled {
                     self.capped.insert(address);

@@ -11,14 +11,17 @@ use health::{Report, Target, Verdict};
 use lb_core::Eligible;
 
 use super::checker::{Checker, Server};
-use super::rules::{Fitness, fitness, is_leaving, is_serving, may_follow};
+use super::rules::{ARRIVAL, Fitness, fitness, is_leaving, is_serving, may_follow};
 use super::shadow::Shadow;
 use crate::events::{Event, EventId, EventKind};
-use crate::steer::{Duty, Effects};
+use crate::steer::{Door, Duty, Effects};
 use crate::vip::life_cycle::{Desire, Phase};
 
 /// Beyond its deadline a drain takes no longer than the host's answers do.
 const DRAIN_SLACK: Duration = Duration::from_secs(4);
+/// The longest that newcomers wait for a fellow host, and the time until they may wait again.
+const DOOR_HELD: Duration = Duration::from_millis(900);
+const DOOR_AGAIN: Duration = Duration::from_secs(5);
 /// How often the data plane's threads are looked at.
 pub const PLANE_WATCH: Duration = Duration::from_millis(500);
 const LEVELS: [Desire; 3] = [Desire::LastResort, Desire::Degraded, Desire::Normal];
@@ -37,6 +40,8 @@ struct Tracker {
     /// How often its health lowered its route since it was released.
     lowered: u32,
     drain_deadline: Option<Instant>,
+    /// When it began to arrive, and the `announce_delay` that was over then: a reload may have changed it since.
+    arrival: Option<(Instant, Duration)>,
 }
 
 #[derive(Default)]
@@ -47,6 +52,8 @@ pub struct Oracle {
     eligible: BTreeMap<BackendId, Eligible>,
     events: Vec<Event>,
     pub plane_stalled: bool,
+    /// VIPs whose newcomers wait or have waited: since when, and whether they still do.
+    doors: BTreeMap<IpAddr, (Instant, bool)>,
     pub routes: Option<Arc<RouteSet>>,
     /// Grows whenever something changes that is judged. Most steps change nothing of it, and what was found then still holds.
     changes: u64,
@@ -134,6 +141,7 @@ impl Oracle {
             tracker.was = (tracker.phase, tracker.desire);
         }
         self.follow_phases(effects);
+        self.follow_doors(effects, now);
         let Some(config) = self.config.clone() else { return };
         if self.eligibility_at != self.changes {
             self.eligibility(&config, now);
@@ -143,7 +151,10 @@ impl Oracle {
         let routes = self.routes.clone();
         let plane_stalled = self.plane_stalled;
         for (address, tracker) in &mut self.vips {
-            tracker.desire = routes.as_ref().map_or(Desire::Withdrawn, |routes| desired(routes, *address));
+            let route = routes.as_ref().map_or(Desire::Withdrawn, |routes| desired(routes, *address));
+            // To the routers, one that arrives is not there yet.
+            assert_eq!(route == Desire::Arriving, tracker.phase == Phase::Arriving, "{address}");
+            tracker.desire = if route == Desire::Arriving { Desire::Withdrawn } else { route };
             let was = tracker.was;
             let Some(vip) = config.vips.iter().find(|vip| vip.address == *address) else {
                 tracker.check_phase(was.1, *address);
@@ -192,6 +203,29 @@ impl Oracle {
     fn root(&self, cause: EventId) -> Option<&Event> {
         let event = self.events.get(usize::try_from(cause.0.checked_sub(1)?).ok()?)?;
         if event.cause == EventId::NONE { Some(event) } else { self.root(event.cause) }
+    }
+
+    /// No fellow host keeps newcomers out for long, nor often.
+    fn follow_doors(&mut self, effects: &Effects, now: Instant) {
+        for (vip, door) in &effects.doors {
+            let known = self.doors.get(vip).copied();
+            match door {
+                Door::Held => {
+                    let again = known.is_none_or(|(since, _)| since + DOOR_AGAIN <= now);
+                    assert!(again, "newcomers to {vip} are made to wait too often");
+                    self.doors.insert(*vip, (now, true));
+                }
+                Door::Open => {
+                    let (since, _) = known.expect("it was held");
+                    self.doors.insert(*vip, (since, false));
+                }
+            }
+        }
+        for (vip, (since, waits)) in &mut self.doors {
+            // On the way out the host opens it.
+            *waits &= self.vips.get(vip).is_some_and(|tracker| is_serving(tracker.phase));
+            assert!(!*waits || now <= *since + DOOR_HELD, "newcomers to {vip} wait for too long");
+        }
     }
 
     /// Invariant 2: no edge that the life cycle does not have.
@@ -282,6 +316,7 @@ impl Tracker {
             must: [None; LEVELS.len()],
             lowered: 0,
             drain_deadline: None,
+            arrival: None,
         }
     }
 
@@ -295,7 +330,8 @@ impl Tracker {
             Phase::Holding => {
                 return assert!(self.desire > Desire::Withdrawn && before > Desire::Withdrawn, "{address}");
             }
-            Phase::Init | Phase::AddressUp | Phase::Listening | Phase::Withdrawn => Desire::Withdrawn,
+            Phase::Init | Phase::AddressUp | Phase::Listening | Phase::Arriving => Desire::Withdrawn,
+            Phase::Withdrawn => Desire::Withdrawn,
             Phase::Quiet | Phase::Closed | Phase::AddressDown => Desire::Withdrawn,
         };
         assert_eq!(self.desire, expected, "{address} in {:?}", self.phase);
@@ -304,10 +340,18 @@ impl Tracker {
     /// Invariants 1, 4 and 7: worse at once, better when earned and then without fail.
     fn check_route(&mut self, vip: &Vip, fitness: Fitness, (was_in, was): (Phase, Desire), now: Instant) {
         let on_the_way_out = matches!(self.phase, Phase::Holding | Phase::Draining);
-        if !is_serving(self.phase) && !on_the_way_out {
+        let arrives = self.phase == Phase::Arriving;
+        if !is_serving(self.phase) && !arrives && !on_the_way_out {
             (self.may, self.must) = ([None; LEVELS.len()], [None; LEVELS.len()]);
             return;
         }
+        self.arrival = match (was_in, self.phase) {
+            (Phase::Arriving, _) => self.arrival,
+            (_, Phase::Arriving) => Some((now, vip.announce_delay)),
+            (_, _) => None,
+        };
+        let delay = self.arrival.map_or(vip.announce_delay, |(_, before)| before.min(vip.announce_delay));
+        let waits_for_fellows = self.arrival.is_some_and(|(since, _)| now <= since + ARRIVAL);
         let fit = fitness.allows(vip, self.desire);
         // What the route would be without the drain cannot be seen.
         let hidden = on_the_way_out && fitness.leaves_as_it_is(vip);
@@ -330,7 +374,7 @@ impl Tracker {
         }
         for (n, level) in LEVELS.into_iter().enumerate() {
             if was < level && self.desire >= level && !matches!(was_in, Phase::Draining | Phase::Holding) {
-                let earned = self.may[n].is_some_and(|since| since + vip.announce_delay <= now);
+                let earned = self.may[n].is_some_and(|since| since + delay <= now);
                 assert!(earned, "{address} is announced as {level:?} before announce_delay is over");
             }
             let most = if self.lowered <= 1 {
@@ -340,7 +384,7 @@ impl Tracker {
             };
             let overdue = self.must[n].is_some_and(|since| since + most < now);
             assert!(
-                !overdue || self.desire >= level,
+                !overdue || waits_for_fellows || self.desire >= level,
                 "{address} has been fit for {level:?} for more than {most:?}"
             );
         }
@@ -360,6 +404,7 @@ pub fn desired(routes: &RouteSet, address: IpAddr) -> Desire {
         Some(Preference::Normal) => Desire::Normal,
         Some(Preference::Degraded) => Desire::Degraded,
         Some(Preference::Draining) => Desire::Draining,
+        Some(Preference::Arriving) => Desire::Arriving,
         Some(Preference::LastResort) => Desire::LastResort,
     }
 }

@@ -18,6 +18,8 @@ pub struct Plan {
     vips: Vec<Vip>,
     services: Vec<Service>,
     drain_timeout: u64,
+    /// The second peer is no router.
+    has_fellow: bool,
     /// What is added next gets this number.
     next: u8,
 }
@@ -56,7 +58,8 @@ struct Check {
 
 impl Plan {
     pub fn random(random: &mut Random) -> Self {
-        let mut plan = Plan { vips: vec![], services: vec![], drain_timeout: 2 + random.below(10), next: 1 };
+        let (drain_timeout, has_fellow) = (2 + random.below(10), random.percent(50));
+        let mut plan = Plan { vips: vec![], services: vec![], drain_timeout, has_fellow, next: 1 };
         for _ in 0..random.between(1, 2) {
             plan.add_vip(random);
         }
@@ -153,9 +156,10 @@ impl Plan {
         let mut text = format!("[global]\ndrain_timeout = \"{}s\"\n", self.drain_timeout);
         text += "[bgp]\nlocal_as = 64512\nrouter_id = \"10.0.0.1\"\n";
         for (name, host) in [("tor-a", 1), ("tor-b", 2)] {
+            let fellow = self.has_fellow && host == 2;
             let _ = write!(
                 text,
-                "[[bgp.peer]]\nname = \"{name}\"\naddress = \"10.1.0.{host}\"\nremote_as = 64500\n"
+                "[[bgp.peer]]\nname = \"{name}\"\naddress = \"10.1.0.{host}\"\nremote_as = 64500\nfellow = {fellow}\n"
             );
         }
         self.vips.iter().for_each(|vip| vip.write(&mut text));

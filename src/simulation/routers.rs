@@ -25,6 +25,8 @@ pub struct Peer {
     pub trouble_until: Instant,
     /// The newest version of the routes that its TCP has acknowledged on this session.
     acknowledged: u64,
+    /// Since when it has a session.
+    pub up_since: Option<Instant>,
     /// Since when it holds something else than it should.
     differs_since: BTreeMap<IpAddr, Instant>,
 }
@@ -32,12 +34,20 @@ pub struct Peer {
 impl Peer {
     pub fn new(name: Name, seed: u64, now: Instant) -> Self {
         let link = Link::new(name.clone(), seed, now);
-        Peer { link, name, trouble_until: now, acknowledged: 0, differs_since: BTreeMap::new() }
+        Peer {
+            link,
+            name,
+            trouble_until: now,
+            acknowledged: 0,
+            up_since: None,
+            differs_since: BTreeMap::new(),
+        }
     }
 
     /// Our speaker tells of it.
-    pub fn heard(&mut self, event: &PeerEvent) {
+    pub fn heard(&mut self, event: &PeerEvent, now: Instant) {
         match event {
+            PeerEvent::Up { .. } => self.up_since = Some(now),
             PeerEvent::Acked { version, .. } => self.acknowledged = *version,
             PeerEvent::Down { .. } => self.acknowledged = 0,
             _ => {}
@@ -46,7 +56,7 @@ impl Peer {
 
     /// Our speaker is another.
     pub fn forget(&mut self) {
-        self.acknowledged = 0;
+        (self.acknowledged, self.up_since) = (0, None);
     }
 
     fn gets(&self, peers: &PeerSet) -> bool {
@@ -76,6 +86,8 @@ impl World {
                 let is_wanted = route.is_some_and(|route| peer.gets(&route.peers));
                 let wanted = routes.as_ref().filter(|_| is_wanted);
                 let wanted = wanted.map_or(Desire::Withdrawn, |routes| desired(routes, *address));
+                // On the wire they are the same.
+                let wanted = if wanted == Desire::Arriving { Desire::LastResort } else { wanted };
                 if held == wanted || now < peer.trouble_until {
                     peer.differs_since.remove(address);
                 } else {

@@ -2,7 +2,7 @@
 //! that allows, where its life cycle may go, what may begin a chain of events.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::{BackendId, Config, OnAllDown, OnShort, Service, Vip};
 
@@ -113,13 +113,18 @@ pub fn is_leaving(phase: Phase) -> bool {
     matches!(phase, Phase::Holding | Phase::Draining | Phase::Withdrawn | Phase::Quiet)
 }
 
+/// The longest that the fellow hosts are waited for, and the answers that say so.
+pub const ARRIVAL: Duration = Duration::from_millis(1500);
+
 /// The edges of the life cycle.
 pub fn may_follow(from: Phase, to: Phase) -> bool {
-    use Phase::{AddressDown, AddressUp, Closed, Draining, Holding, Init, Quiet, Withdrawn};
+    use Phase::{AddressDown, AddressUp, Arriving, Closed, Draining, Holding, Init, Quiet, Withdrawn};
     match (from, to) {
         (Init, AddressUp) => true,
         // Through Listening, at once where announce_delay is 0.
-        (AddressUp, to) if is_serving(to) => true,
+        (AddressUp, to) if is_serving(to) || to == Arriving => true,
+        (Phase::Listening, Arriving) | (Arriving, Init | Withdrawn) => true,
+        (Arriving, to) => is_serving(to),
         (Holding, Draining) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
         (from, Holding) => is_serving(from) && from != Phase::Listening,
         (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet | AddressDown) || is_serving(from),

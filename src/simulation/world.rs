@@ -1,7 +1,7 @@
 //! The process and what is around it, one happening at a time: the steering core and its drivers as they are wired in
 //! `steer::task`, `vip::host` and `shutdown`, two peers, servers, and a queue of what happens when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::oracle::{Oracle, PLANE_WATCH};
 use super::plan::Plan;
 use super::random::Random;
 use super::routers::{PROPAGATION, Peer};
+use crate::steer::others::Session;
 use crate::steer::{Duty, STALL_BOUND, Steer};
 use crate::vip::life_cycle::{Input, Phase};
 
@@ -172,7 +173,7 @@ impl World {
                 peer.link.handle_timeout(self.now);
             }
             for event in peer.link.take_events() {
-                peer.heard(&event);
+                peer.heard(&event, self.now);
                 self.steer.peer_event(&event, self.now);
             }
         }
@@ -203,6 +204,8 @@ impl World {
                 let ago = self.stall.map_or(Duration::ZERO, |(since, _)| now - since);
                 self.oracle.plane_stalled = ago > STALL_BOUND;
                 self.steer.plane_turned(ago, now);
+                let sessions = self.sessions();
+                self.steer.others(&sessions, now);
                 self.plan_after(PLANE_WATCH, Happening::WatchPlane);
             }
             Happening::Stop { deadline } => self.go_on_stopping(deadline),
@@ -218,6 +221,24 @@ impl World {
             Happening::Dither(more) => self.dither(more),
             Happening::Trouble => self.suffer(),
         }
+    }
+
+    /// Who has a session, and what a fellow among them shows: it comes and goes, or says so at least.
+    fn sessions(&mut self) -> Vec<Session> {
+        let mut sessions = Vec::new();
+        for peer in &self.peers {
+            let Some(since) = peer.up_since.filter(|_| peer.link.is_established()) else { continue };
+            let mut shown = |percent| {
+                let vips = self.config.vips.iter().map(|vip| vip.address);
+                vips.filter(|_| self.suffers && self.random.percent(percent)).collect::<BTreeSet<_>>()
+            };
+            // A router that shows one would make this host believe that it is the last when it shows none any more.
+            let is_fellow =
+                self.config.bgp.iter().flat_map(|bgp| &bgp.peers).any(|p| p.fellow && p.name == peer.name);
+            let coming = if is_fellow { shown(20) } else { BTreeSet::new() };
+            sessions.push(Session { peer: peer.name.clone(), since, vips: coming.clone(), coming });
+        }
+        sessions
     }
 
     fn start(&mut self) {

@@ -65,7 +65,8 @@ impl Steer {
     }
 
     pub(super) fn decide_routes(&mut self, cause: EventId, now: Instant) {
-        let wanted = routes::wanted(self.vips.iter().map(|(a, v)| (*a, v.config(), v.desire())));
+        let wanted =
+            routes::wanted(self.vips.iter().map(|(a, v)| (*a, v.config(), v.desire())), &self.fellow_names());
         let watched: BTreeSet<IpNet> = self.vips.keys().copied().map(IpNet::from).collect();
         if wanted == self.routes.routes && watched == self.routes.watched {
             return;

@@ -3,9 +3,11 @@
 //!
 //! Owns the health book, every VIP's life cycle and the journal. One chain per decision, each link an event that names
 //! its cause: check failed → backend down → service short → VIP changed → UPDATE sent → acknowledged. `vips` is what
-//! happens to VIPs, `judge` draws the conclusions from the book, `peers` and `others` hear from BGP, `why` tells the chain.
+//! happens to VIPs, `judge` draws the conclusions from the book, `peers`, `others` and `fellows` hear from BGP, `why` tells the
+//! chain.
 #![deny(clippy::disallowed_methods)]
 
+mod fellows;
 mod judge;
 pub mod others;
 mod peers;
@@ -28,6 +30,7 @@ use health::{Book, Epoch, Health, Report, Target, Transition};
 use ipnet::IpNet;
 use lb_core::Standing;
 
+pub use self::fellows::Door;
 use self::judge::Tally;
 pub use self::vips::Entered;
 use self::vips::VipState;
@@ -47,6 +50,8 @@ pub struct Effects {
     pub desired: Option<Arc<RouteSet>>,
     /// VIPs that entered a phase, for the host to work towards the next.
     pub entered: Vec<Entered>,
+    /// VIPs whose newcomers are to wait for a fellow host, or no longer.
+    pub doors: Vec<(IpAddr, Door)>,
     pub events: Vec<Event>,
 }
 
@@ -70,6 +75,7 @@ pub struct Steer {
     plane_stalled: bool,
     duty: Duty,
     others: others::Others,
+    fellows: fellows::Fellows,
     /// What BGP peers have said and been told.
     peers: BTreeMap<Name, peers::Heard>,
     routes: Arc<RouteSet>,
@@ -109,6 +115,7 @@ impl Steer {
             plane_stalled: false,
             duty: Duty::Serving,
             others: others::Others::default(),
+            fellows: fellows::Fellows::default(),
             peers: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             route_causes: BTreeMap::new(),
@@ -150,6 +157,7 @@ impl Steer {
         self.vips.retain(|address, vip| !gone(address) || vip.life_cycle().phase() != Phase::AddressDown);
         let peers = config.bgp.as_ref().map_or(&[][..], |bgp| &bgp.peers);
         self.peers.retain(|name, _| peers.iter().any(|peer| peer.name == *name));
+        self.know_fellows();
         self.judge(cause, now);
         checks
     }
@@ -201,7 +209,7 @@ impl Steer {
     /// When [`Steer::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let vips = self.vips.values().filter_map(|v| v.life_cycle().poll_timeout());
-        vips.chain(self.book.poll_timeout()).min()
+        vips.chain(self.book.poll_timeout()).chain(self.fellows.poll_timeout()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -219,6 +227,7 @@ impl Steer {
             // What has grown stale comes first: no route is raised on it.
             self.judge(cause, now);
         }
+        self.end_waits(now);
         self.raise_earned(now);
         self.judge(cause, now);
     }

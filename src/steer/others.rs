@@ -25,6 +25,8 @@ pub struct Session {
     pub since: Instant,
     /// VIPs of ours that others announce as well.
     pub vips: BTreeSet<IpAddr>,
+    /// Those of them with GRACEFUL_SHUTDOWN.
+    pub coming: BTreeSet<IpAddr>,
 }
 
 /// What the sessions that there are show and have shown.
@@ -40,7 +42,7 @@ impl Others {
         let lives = |peer: &Name, since| sessions.iter().any(|s| s.peer == *peer && s.since == since);
         self.ever.retain(|(peer, since, _)| lives(peer, *since));
         self.shown.clear();
-        for Session { peer, since, vips } in sessions {
+        for Session { peer, since, vips, .. } in sessions {
             self.shown.extend(vips);
             self.ever.extend(vips.iter().map(|vip| (peer.clone(), *since, *vip)));
         }
@@ -56,6 +58,7 @@ impl Steer {
     /// Takes in what every Established session shows now. A VIP that nobody else announces is held back no longer: a
     /// host that comes and goes is better than none.
     pub fn others(&mut self, sessions: &[Session], now: Instant) {
+        self.hear_fellows(sessions, now);
         self.others.hear(sessions);
         let is_last = |(address, vip): (&IpAddr, &super::VipState)| {
             let waits = vip.life_cycle().phase() == Phase::Listening

@@ -61,6 +61,8 @@ impl Steer {
             PeerEvent::RefreshRequested { peer, family } => {
                 self.note(peer, format!("asked for all {family} routes again"), now);
             }
+            // The driver shows them to `others`.
+            PeerEvent::GracefulPathsChanged { .. } => {}
             PeerEvent::BfdUp { peer } => {
                 self.journal.record(now, EventKind::BfdUp, peer.as_str(), "BFD is Up", EventId::NONE);
             }

@@ -4,16 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgp_speaker::{Attributes, Preference, Route};
-use config::{Community, Vip};
+use config::{Community, Name, PeerSet, Vip};
 use ipnet::IpNet;
 
 use crate::vip::life_cycle::Desire;
 
 /// The host routes of all VIPs that want one.
-pub fn wanted<'a>(vips: impl Iterator<Item = (IpAddr, &'a Vip, Desire)>) -> BTreeMap<IpNet, Route> {
+pub fn wanted<'a>(
+    vips: impl Iterator<Item = (IpAddr, &'a Vip, Desire)>,
+    fellows: &BTreeSet<Name>,
+) -> BTreeMap<IpNet, Route> {
     vips.filter_map(|(address, vip, desire)| {
         let (preference, attributes) = attributes(vip, desire)?;
-        Some((IpNet::from(address), Route { attributes, preference, peers: vip.peers.clone() }))
+        let peers = match desire {
+            Desire::Arriving => {
+                PeerSet::Named(fellows.iter().filter(|name| vip.peers.contains(name)).cloned().collect())
+            }
+            Desire::Withdrawn | Desire::Draining | Desire::LastResort | Desire::Degraded | Desire::Normal => {
+                vip.peers.clone()
+            }
+        };
+        Some((IpNet::from(address), Route { attributes, preference, peers }))
     })
     .collect()
 }
@@ -50,8 +61,8 @@ fn attributes(vip: &Vip, desire: Desire) -> Option<(Preference, Attributes)> {
             },
         ),
         // The worst that still attracts traffic: any other host wins (RFC 8326 for those who honour it).
-        Desire::LastResort => (
-            Preference::LastResort,
+        Desire::Arriving | Desire::LastResort => (
+            if desire == Desire::Arriving { Preference::Arriving } else { Preference::LastResort },
             Attributes {
                 med: u32::MAX,
                 local_pref: 0,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp_speaker::{PeerEvent, PeerState, PeerStatus, RouteSet, Speaker};
+use bgp_speaker::{OwnPath, PeerEvent, PeerState, PeerStatus, RouteSet, Speaker};
 use config::{BackendAddr, BackendId, Config};
 use health::{Monitor, Report};
 use lb_core::{AccessRecord, ConnectCause, ConnectFailure, DataPlane, Observer, TlsFailure};
@@ -213,6 +213,9 @@ pub async fn run(
             Some(event) = channels.peer_events.recv() => {
                 task.latencies.observe(&event);
                 task.steer.peer_event(&event, Instant::now());
+                if changes_what_sessions_show(&event) {
+                    task.steer.others(&task.sessions(), Instant::now());
+                }
             }
             command = channels.commands.recv() => match command {
                 Some(command) => task.obey(command),
@@ -277,8 +280,17 @@ impl Task {
     fn sessions(&self) -> Vec<Session> {
         let peers = self.speaker.as_ref().map(Speaker::peers).unwrap_or_default();
         let established = peers.into_iter().filter(|peer| peer.state == PeerState::Established);
-        let vips = |peer: &PeerStatus| peer.paths.iter().map(|path| path.prefix.addr()).collect();
-        established.map(|peer| Session { vips: vips(&peer), peer: peer.name, since: peer.since }).collect()
+        let session = |peer: PeerStatus| {
+            let shown = |path: &&OwnPath| path.graceful_shutdown;
+            let address = |path: &OwnPath| path.prefix.addr();
+            Session {
+                vips: peer.paths.iter().map(address).collect(),
+                coming: peer.paths.iter().filter(shown).map(address).collect(),
+                peer: peer.name,
+                since: peer.since,
+            }
+        };
+        established.map(session).collect()
     }
 
     /// Traffic first, routes next, the host after them, words last.
@@ -297,12 +309,29 @@ impl Task {
         for entered in effects.entered {
             self.host.work_on(entered, self.speaker.clone(), self.routes.version);
         }
+        for (address, door) in effects.doors {
+            self.host.move_door(address, door);
+        }
         for event in &effects.events {
             log(event);
         }
         if let Some(newest) = effects.events.last() {
             self.newest_event.send_replace(newest.id);
         }
+    }
+}
+
+/// Whether that is not to wait until the sessions are looked at again.
+fn changes_what_sessions_show(event: &PeerEvent) -> bool {
+    match event {
+        PeerEvent::Up { .. } | PeerEvent::Down { .. } | PeerEvent::GracefulPathsChanged { .. } => true,
+        PeerEvent::AttemptFailed { .. }
+        | PeerEvent::Sent { .. }
+        | PeerEvent::Acked { .. }
+        | PeerEvent::RefreshRequested { .. }
+        | PeerEvent::BfdUp { .. }
+        | PeerEvent::BfdDown { .. }
+        | PeerEvent::TaskFailed { .. } => false,
     }
 }
 

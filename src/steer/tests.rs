@@ -1,5 +1,6 @@
 //! The steering core fed by hand: no socket, no clock, no runtime.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use super::vips::Refused;
 use super::{Duty, Effects, STALL_BOUND, Steer};
 use crate::events::{EventId, EventKind};
 use crate::vip::life_cycle::{Desire, Input, Phase};
+
+mod fellows;
 
 const VIP: &str = "10.84.13.100";
 
@@ -101,7 +104,12 @@ impl Bench {
     /// What the one session, established `since` the start, shows of the VIP.
     fn shown(&mut self, is_shown: bool, since: Duration) {
         let vips = is_shown.then(address).into_iter().collect();
-        let session = Session { peer: Name::new("tor-a").unwrap(), since: self.start + since, vips };
+        let session = Session {
+            peer: Name::new("tor-a").unwrap(),
+            since: self.start + since,
+            vips,
+            coming: BTreeSet::new(),
+        };
         self.steer.others(&[session], self.now);
     }
 

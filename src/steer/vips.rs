@@ -170,7 +170,7 @@ impl Steer {
             | Phase::Quiet
             | Phase::Closed
             | Phase::AddressDown => return,
-            Phase::Init | Phase::AddressUp | Phase::Listening => {}
+            Phase::Init | Phase::AddressUp | Phase::Listening | Phase::Arriving => {}
             Phase::Announced | Phase::Degraded | Phase::LastResort => {}
         }
         vip.deadline = deadline;
@@ -200,6 +200,7 @@ impl Steer {
             Input::AddressGone
             | Input::AddressReady
             | Input::ListenersReady
+            | Input::FellowsTold
             | Input::DoorHeld
             | Input::TrafficShifted
             | Input::WithdrawAcked
@@ -255,12 +256,18 @@ impl VipState {
         self.life_cycle.set_policy(vip, now);
     }
 
+    /// Whether there are fellow hosts to be told before the routers are.
+    pub(super) fn set_fellows(&mut self, has_fellows: bool) {
+        self.life_cycle.set_fellows(has_fellows);
+    }
+
     /// Why it is where it is, in words.
     pub(super) fn reason(&self, now: Instant) -> String {
         let left = self.deadline.saturating_duration_since(now).as_secs_f64();
         let way = &self.way;
         match self.life_cycle.phase() {
             Phase::Listening | Phase::Announced | Phase::Degraded | Phase::LastResort => self.health.clone(),
+            Phase::Arriving => format!("{}; the fellow hosts are told before the routers", self.health),
             Phase::Init | Phase::AddressUp => way.clone(),
             Phase::AddressDown => format!("{way}; it is down"),
             Phase::Holding => format!("{way}; lets newcomers wait while short connections end"),

@@ -19,8 +19,8 @@ use super::address::{AddressError, is_local};
 use super::life_cycle::{Input, Phase};
 use super::listening;
 use super::placement::{Placed, Placement};
-use crate::steer::Entered;
 use crate::steer::task::Command;
+use crate::steer::{Door, Entered};
 
 /// The longest that newcomers wait before the route moves: a SYN that is dropped comes again after 1 s (RFC 6298 §2.1), and
 /// by then the routers must have moved.
@@ -29,6 +29,10 @@ const HOLD_CAP: Duration = Duration::from_millis(500);
 const HOLD_QUIET: Duration = Duration::from_millis(100);
 /// What a router takes, at most, from the UPDATE to its forwarding table (seen: 3 ms BIRD, 75 ms FRR).
 const ROUTER_GRACE: Duration = Duration::from_millis(300);
+/// What fellow hosts get, once they have been told that this one comes, for their short connections to end.
+const FELLOWS_GRACE: Duration = Duration::from_millis(200);
+/// How long it is waited for that they have been told.
+const FELLOWS_PATIENCE: Duration = Duration::from_millis(300);
 /// Newcomers wait no longer than this, whatever else happens.
 const HOLD_BOUND: Duration = Duration::from_millis(1500);
 /// No new connection for so long, once the peers have the drained route: the routers have moved the traffic.
@@ -56,6 +60,8 @@ struct Inner {
     state: Arc<Mutex<State>>,
     /// The newest turn of each VIP's life cycle.
     turns: std::sync::Mutex<BTreeMap<IpAddr, u64>>,
+    /// How often newcomers to each VIP have been made to wait.
+    doors: std::sync::Mutex<BTreeMap<IpAddr, u64>>,
     /// While true, addresses stay: the BGP sessions are to be closed first.
     hold_addresses: watch::Sender<bool>,
 }
@@ -132,6 +138,7 @@ impl Host {
             answers,
             state: Arc::default(),
             turns: Default::default(),
+            doors: Default::default(),
             hold_addresses,
         }))
     }
@@ -180,6 +187,11 @@ impl Host {
                     if host.open_listeners(entered).await {
                         host.answer(entered, Input::ListenersReady, "its listeners accept").await;
                     }
+                }
+                Phase::Arriving => {
+                    await_peers(speaker, version, now() + FELLOWS_PATIENCE).await;
+                    tokio::time::sleep(FELLOWS_GRACE).await;
+                    host.answer(entered, Input::FellowsTold, "the fellow hosts have been told").await;
                 }
                 Phase::Holding => {
                     let held = host.hold_door(address, deadline).await;
@@ -321,16 +333,41 @@ impl Host {
         }
     }
 
-    /// Lets newcomers wait until no connection is left, or for as long as they can.
-    async fn hold_door(&self, vip: IpAddr, deadline: Instant) -> String {
-        let started = now();
-        let cap = started + HOLD_CAP.min(deadline.saturating_duration_since(started) / 4);
+    /// Lets newcomers wait, or no longer, for a fellow host that comes; never for long.
+    pub fn move_door(&self, vip: IpAddr, door: Door) {
+        let host = self.clone();
+        tokio::spawn(async move {
+            match door {
+                Door::Open => tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(vip)),
+                Door::Held => host.hold_newcomers(vip),
+            }
+        });
+    }
+
+    /// Until they are admitted, or for [`HOLD_BOUND`] unless they are made to wait anew.
+    fn hold_newcomers(&self, vip: IpAddr) {
+        let time = {
+            let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = doors.entry(vip).or_default();
+            *times += 1;
+            *times
+        };
         tokio::task::block_in_place(|| self.0.plane.hold_newcomers_on(vip));
         let host = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(HOLD_BOUND).await;
-            tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(vip));
+            let newest = host.0.doors.lock().unwrap_or_else(PoisonError::into_inner).get(&vip).copied();
+            if newest == Some(time) {
+                tokio::task::block_in_place(|| host.0.plane.admit_newcomers_on(vip));
+            }
         });
+    }
+
+    /// Lets newcomers wait until no connection is left, or for as long as they can.
+    async fn hold_door(&self, vip: IpAddr, deadline: Instant) -> String {
+        let started = now();
+        let cap = started + HOLD_CAP.min(deadline.saturating_duration_since(started) / 4);
+        self.hold_newcomers(vip);
         let mut poll = tokio::time::interval(HOLD_POLL);
         let mut last = (self.0.plane.accepted_on(vip), started);
         loop {

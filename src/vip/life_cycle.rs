@@ -3,8 +3,8 @@
 //! is to be. Neither a driver's answer that comes out of turn nor one that comes twice moves it.
 //!
 //! ```text
-//!  Init → AddressUp → Listening ⇄ Announced ⇄ Degraded ⇄ LastResort     health moves it between these four, any to any
-//!                         │           └──────────┴───────────┘
+//!  Init → AddressUp → Listening ⇄ Announced ⇄ Degraded ⇄ LastResort     health moves it between these four, any to any;
+//!                         │           └──────────┴───────────┘           with fellows, up from Listening through Arriving
 //!                         │ Drain, as from       │ Drain          ┌ Undrain: as it was before
 //!                         │ the two before   Holding → Draining ──┘
 //!                         │                      │ no new connection arrives, or health withdraws it
@@ -18,6 +18,8 @@
 //! - While a service is not checked yet (`Pending`), nothing is raised; what is announced stays, or gets worse if
 //!   another service is known to be short.
 //! - A stale health (`Stale`) withdraws under every policy: a checker that hangs proves nothing.
+//! - Where fellow hosts hear of it, a VIP arrives first: only they are told, so that they let newcomers wait for the moment in
+//!   which the routers move some of their flows here. It is announced when they have been told, and while it is fit.
 //! - A drain first holds the door: newcomers wait a moment, and short connections end, because a router that moves a flow
 //!   to another host cuts it. Then it makes the route the worst there is (`GRACEFUL_SHUTDOWN`, RFC 8326), so that the
 //!   routers move the traffic while they still have a way, and withdraws it when no new connection arrives. The waits are
@@ -42,6 +44,9 @@ pub enum Phase {
     AddressUp,
     /// Accepts, and is not announced.
     Listening,
+    /// About to be announced: wait until the fellow hosts have been told and let newcomers wait, then say
+    /// [`Input::FellowsTold`].
+    Arriving,
     Announced,
     Degraded,
     LastResort,
@@ -73,6 +78,7 @@ impl Phase {
             Phase::Init => "init",
             Phase::AddressUp => "address_up",
             Phase::Listening => "listening",
+            Phase::Arriving => "arriving",
             Phase::Announced => "announced",
             Phase::Degraded => "degraded",
             Phase::LastResort => "last_resort",
@@ -90,6 +96,8 @@ impl Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Desire {
     Withdrawn,
+    /// GRACEFUL_SHUTDOWN community, worst MED, and to fellow hosts only.
+    Arriving,
     /// GRACEFUL_SHUTDOWN community, the VIP's `degraded` attributes.
     Draining,
     /// GRACEFUL_SHUTDOWN community, worst MED.
@@ -105,6 +113,7 @@ impl Desire {
     pub fn as_str(self) -> &'static str {
         match self {
             Desire::Withdrawn => "withdrawn",
+            Desire::Arriving => "arriving",
             Desire::Draining => "draining",
             Desire::LastResort => "last_resort",
             Desire::Degraded => "degraded",
@@ -121,6 +130,8 @@ pub enum Input {
     /// Every listener of the VIP accepts.
     ListenersReady,
     Health(VipHealth),
+    /// The fellow hosts know that it comes and have had the time for it, or it was waited for long enough.
+    FellowsTold,
     /// A planned stop, or the VIP's removal.
     Drain,
     /// It is wanted again: unless its address is about to go, it comes up from the start.
@@ -147,6 +158,8 @@ enum State {
     Init,
     AddressUp,
     Serving(Serving),
+    /// As it will be announced.
+    Arriving(Serving),
     /// As it would be without the drain.
     Holding(Serving),
     /// The same.
@@ -176,6 +189,8 @@ pub struct LifeCycle {
     governor: Governor,
     /// How long it must be fit for a better route: `announce_delay`, or longer for a VIP that comes and goes.
     delay: Duration,
+    /// Whether somebody is there to be told first.
+    has_fellows: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -204,15 +219,25 @@ impl LifeCycle {
             state: State::Init,
             governor: Governor::default(),
             delay: policy.announce_delay,
+            has_fellows: false,
         }
+    }
+
+    /// Whether there are fellow hosts to be told before the routers are. Counts for the next announcement.
+    pub fn set_fellows(&mut self, has_fellows: bool) {
+        self.has_fellows = has_fellows;
     }
 
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Init => Phase::Init,
             State::AddressUp => Phase::AddressUp,
-            // A drained route is none that health asks for: such a state is not made.
-            State::Serving(Serving { desire: Desire::Withdrawn | Desire::Draining, .. }) => Phase::Listening,
+            // Neither of these is a route that health asks for: such a state is not made.
+            State::Serving(Serving {
+                desire: Desire::Withdrawn | Desire::Arriving | Desire::Draining,
+                ..
+            }) => Phase::Listening,
+            State::Arriving(_) => Phase::Arriving,
             State::Serving(Serving { desire: Desire::LastResort, .. }) => Phase::LastResort,
             State::Serving(Serving { desire: Desire::Degraded, .. }) => Phase::Degraded,
             State::Serving(Serving { desire: Desire::Normal, .. }) => Phase::Announced,
@@ -229,6 +254,7 @@ impl LifeCycle {
     pub fn desire(&self) -> Desire {
         match self.state {
             State::Serving(Serving { desire, .. }) | State::Holding(Serving { desire, .. }) => desire,
+            State::Arriving(_) => Desire::Arriving,
             State::Draining(_) => Desire::Draining,
             State::Init
             | State::AddressUp
@@ -292,6 +318,16 @@ impl LifeCycle {
                     self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
                 }
                 serving.move_to(fit, self.delay, now);
+                if before == Desire::Withdrawn && serving.desire > before && self.has_fellows {
+                    self.state = State::Arriving(*serving);
+                }
+            }
+            State::Arriving(serving) => {
+                let fit = fit_for(&self.health, &self.policy, Desire::Withdrawn);
+                serving.move_to(fit, self.delay, now);
+                if serving.desire == Desire::Withdrawn {
+                    self.state = State::Serving(*serving);
+                }
             }
             State::Holding(serving) | State::Draining(serving) => {
                 let fit = fit_for(&self.health, &self.policy, serving.desire);
@@ -329,14 +365,15 @@ fn next(state: State, input: &Input) -> State {
     match (state, input) {
         (State::Init, Input::AddressReady) => State::AddressUp,
         (State::AddressUp, Input::ListenersReady) => State::Serving(Serving::UNANNOUNCED),
-        (State::AddressUp | State::Serving(_), Input::AddressGone) => State::Init,
+        (State::AddressUp | State::Serving(_) | State::Arriving(_), Input::AddressGone) => State::Init,
+        (State::Arriving(serving), Input::FellowsTold) => State::Serving(serving),
         // Whoever was sent here finds nothing any more: the way out need not be soft.
         (State::Holding(_) | State::Draining(_), Input::AddressGone) => State::Withdrawn { acked: false },
         (State::Serving(serving), Input::Drain) if serving.desire > Desire::Withdrawn => {
             State::Holding(serving)
         }
         (State::Holding(serving), Input::DoorHeld) => State::Draining(serving),
-        (State::Init | State::AddressUp | State::Serving(_), Input::Drain)
+        (State::Init | State::AddressUp | State::Serving(_) | State::Arriving(_), Input::Drain)
         | (State::Draining(_), Input::TrafficShifted) => State::Withdrawn { acked: false },
         (State::Holding(serving) | State::Draining(serving), Input::Undrain) => State::Serving(serving),
         (State::Withdrawn { .. }, Input::WithdrawAcked) => State::Withdrawn { acked: true },
@@ -351,6 +388,7 @@ fn next(state: State, input: &Input) -> State {
             Input::AddressReady
             | Input::ListenersReady
             | Input::Health(_)
+            | Input::FellowsTold
             | Input::Drain
             | Input::Undrain
             | Input::DoorHeld

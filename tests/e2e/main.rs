@@ -17,6 +17,7 @@ mod config;
 mod demo;
 mod draining;
 mod encrypting;
+mod fellows;
 mod freezing;
 mod harness;
 mod health;

@@ -18,6 +18,7 @@ pub(crate) const ORIGIN: u8 = 1;
 pub(crate) const AS_PATH: u8 = 2;
 pub(crate) const NEXT_HOP: u8 = 3;
 pub(crate) const LOCAL_PREF: u8 = 5;
+pub(crate) const COMMUNITIES: u8 = 8;
 pub(crate) const MP_REACH_NLRI: u8 = 14;
 pub(crate) const MP_UNREACH_NLRI: u8 = 15;
 

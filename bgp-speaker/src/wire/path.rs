@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::attribute::{AS_PATH, MP_REACH_NLRI, NEXT_HOP, read_asn, read_attribute};
+use config::Community;
+
+use super::attribute::{AS_PATH, COMMUNITIES, MP_REACH_NLRI, NEXT_HOP, read_asn, read_attribute};
 use super::reader::Reader;
 
 /// AS numbers kept of a path.
@@ -15,6 +17,8 @@ pub struct Path {
     pub next_hop: Option<IpAddr>,
     /// Sets and sequences alike, nearest first, cut off behind 64.
     pub as_path: Vec<u32>,
+    /// It carries GRACEFUL_SHUTDOWN (RFC 8326): whoever announces it would rather not be used.
+    pub graceful_shutdown: bool,
 }
 
 impl Path {
@@ -26,11 +30,16 @@ impl Path {
                 AS_PATH => path.as_path = read_hops(attribute.value, as4),
                 NEXT_HOP => path.next_hop = address(attribute.value).or(path.next_hop),
                 MP_REACH_NLRI => path.next_hop = multiprotocol_next_hop(attribute.value).or(path.next_hop),
+                COMMUNITIES => path.graceful_shutdown = has_graceful_shutdown(attribute.value),
                 _ => {}
             }
         }
         path
     }
+}
+
+fn has_graceful_shutdown(value: &[u8]) -> bool {
+    value.chunks_exact(4).any(|community| *community == Community::GRACEFUL_SHUTDOWN.0.to_be_bytes())
 }
 
 fn read_hops(value: &[u8], as4: bool) -> Vec<u32> {

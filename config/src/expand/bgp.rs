@@ -52,6 +52,7 @@ fn peer(out: &mut Text, peer: &Peer) {
     out.key("role", quoted(role));
     out.key("role_strict", peer.role_strict);
     out.key("extended_next_hop", peer.extended_next_hop);
+    out.key("fellow", peer.fellow);
     out.inline("announce", &overrides(&peer.announce));
     out.inline("degraded", &overrides(&peer.degraded));
 }

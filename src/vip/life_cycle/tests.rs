@@ -366,6 +366,58 @@ fn an_address_that_vanishes_withdraws_and_comes_up_from_the_start() {
     assert_eq!(host.vip.desire(), Desire::Normal);
 }
 
+/// Healthy for long enough, and there are fellow hosts.
+fn arriving() -> Host {
+    let mut host = Host::listening(OnShort::Degrade, OnAllDown::Hold);
+    host.vip.set_fellows(true);
+    host.health(VipHealth::Healthy);
+    host.wait(DELAY);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Arriving, Desire::Arriving));
+    host
+}
+
+#[test]
+fn where_there_are_fellow_hosts_they_are_told_before_the_routers_are() {
+    let mut host = arriving();
+    host.wait(DELAY);
+    assert_eq!(host.vip.phase(), Phase::Arriving, "it waits for them");
+    host.give([Input::FellowsTold]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Announced, Desire::Normal));
+    host.health(short());
+    host.health(VipHealth::Healthy);
+    host.wait(DELAY);
+    assert_eq!(host.vip.phase(), Phase::Announced, "whoever is announced already does not arrive");
+}
+
+#[test]
+fn a_vip_that_is_no_longer_fit_while_it_arrives_is_not_announced() {
+    for health in [all_down(), stale(), pending(), pending_and_short()] {
+        let mut host = arriving();
+        host.health(health.clone());
+        host.give([Input::FellowsTold]);
+        assert_eq!(
+            (host.vip.phase(), host.vip.desire()),
+            (Phase::Listening, Desire::Withdrawn),
+            "{health:?}"
+        );
+        assert_eq!(host.vip.held_back(), None, "it was not announced: that is no flap");
+    }
+    let mut host = arriving();
+    host.health(short());
+    host.give([Input::FellowsTold]);
+    assert_eq!(host.vip.phase(), Phase::Degraded);
+}
+
+#[test]
+fn a_vip_that_arrives_can_be_drained_and_can_lose_its_address() {
+    let mut host = arriving();
+    host.give([Input::Drain, Input::FellowsTold]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Withdrawn, Desire::Withdrawn));
+    let mut host = arriving();
+    host.give([Input::AddressGone, Input::FellowsTold]);
+    assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Init, Desire::Withdrawn));
+}
+
 fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         8 => prop_oneof![
@@ -380,6 +432,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::ListenersReady),
         1 => Just(Input::Drain),
         1 => Just(Input::Undrain),
+        2 => Just(Input::FellowsTold),
         1 => Just(Input::DoorHeld),
         1 => Just(Input::TrafficShifted),
         1 => Just(Input::WithdrawAcked),
@@ -402,6 +455,8 @@ fn may_follow(from: Phase, to: Phase) -> bool {
     let serving = |phase| matches!(phase, Listening | Announced | Degraded | LastResort);
     match (from, to) {
         (Init, AddressUp) | (Withdrawn, Quiet) | (Quiet, Closed) | (Closed, AddressDown) => true,
+        (Listening, Arriving) | (Arriving, Init | Withdrawn) => true,
+        (Arriving, to) => serving(to),
         (AddressUp, Listening) | (Announced | Degraded | LastResort, Holding) => true,
         (Holding, Draining) => true,
         (from, Init) => matches!(from, AddressUp | Withdrawn | Quiet | AddressDown) || serving(from),
@@ -434,7 +489,9 @@ impl Outside {
             }
             Input::TrafficShifted if phase == Phase::Draining => self.is_withdrawn = true,
             Input::AddressGone => (self.address, self.listeners) = (false, false),
-            Input::Drain if matches!(phase, Phase::Init | Phase::AddressUp | Phase::Listening) => {
+            Input::Drain
+                if matches!(phase, Phase::Init | Phase::AddressUp | Phase::Listening | Phase::Arriving) =>
+            {
                 (self.draining, self.is_withdrawn) = (true, true);
             }
             Input::Drain if !self.draining => (self.draining, self.holding) = (true, true),
@@ -478,9 +535,11 @@ proptest! {
     #[test]
     fn no_sequence_of_inputs_breaks_the_order_or_announces_too_early(
         policy in policies(),
+        has_fellows in any::<bool>(),
         steps in proptest::collection::vec((inputs(), 0u64..4_000), 1..120),
     ) {
         let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
+        host.vip.set_fellows(has_fellows);
         let mut outside = Outside {
             address: false, listeners: false, draining: false, holding: false, is_withdrawn: false, whole_since: None, health: pending(),
         };
