@@ -205,6 +205,7 @@ pub(crate) static BACKEND_TLS: Section = Section {
         built("verify"),
         built("certificate"),
         built("key"),
+        built("close_notify"),
     ],
 };
 
