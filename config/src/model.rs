@@ -416,6 +416,17 @@ pub struct BackendTls {
     pub verify: bool,
     /// For backends that ask for one.
     pub client: Option<CertificateFiles>,
+    pub close_notify: CloseNotify,
+}
+
+/// Whether a stream that a backend ends without close_notify counts as complete for a client that speaks no TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CloseNotify {
+    /// It may have been cut off: the client is reset.
+    #[default]
+    Required,
+    /// The client sees an end, as with HAProxy.
+    Optional,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -207,6 +207,7 @@ pub(crate) static BACKEND_TLS: Section = Section {
         built("verify"),
         built("certificate"),
         built("key"),
+        built("close_notify"),
     ],
 };
 

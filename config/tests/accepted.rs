@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use config::{
     AccessLog, AdminAuth, AttributeOverrides, BackendAddr, BackendTls, Balance, Bfd, CertificateFiles,
-    CheckKind, ClientAuth, ClientLimits, Community, Config, Engine, Family, Flap, HttpCheck, LargeCommunity,
-    Loaded, LogFormat, LogLevel, LogTarget, Name, OnAllDown, OnDown, OnShort, PeerSet, ProxyVersion, Rate,
-    Role, SendExpect, SourceAddress, TlsVersion, expand, load, parse,
+    CheckKind, ClientAuth, ClientLimits, CloseNotify, Community, Config, Engine, Family, Flap, HttpCheck,
+    LargeCommunity, Loaded, LogFormat, LogLevel, LogTarget, Name, OnAllDown, OnDown, OnShort, PeerSet,
+    ProxyVersion, Rate, Role, SendExpect, SourceAddress, TlsVersion, expand, load, parse,
 };
 
 const FULL: &str = include_str!("fixtures/full.toml");
@@ -175,6 +175,7 @@ fn certificates_are_paired_with_their_keys() {
         server_name: Some("web.example.org".into()),
         verify: false,
         client: Some(files("client")),
+        close_notify: CloseNotify::Required,
     };
     assert_eq!(config.services[0].backend_tls, backend_tls);
     assert_eq!(config.services[1].tls, None);

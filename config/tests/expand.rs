@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use config::{
     Announce, AttributeOverrides, Backend, BackendAddr, BackendTls, Balance, Bfd, CertificateFiles, Check,
-    CheckKind, ClientAuth, ClientLimits, Community, Config, Degraded, Flap, HoldTime, HttpCheck,
+    CheckKind, ClientAuth, ClientLimits, CloseNotify, Community, Config, Degraded, Flap, HoldTime, HttpCheck,
     LargeCommunity, Name, OnAllDown, OnDown, OnShort, Passive, Peer, ProxyVersion, Rate, Role, SendExpect,
     Service, SourceAddress, Timeouts, Tls, TlsVersion, Vip, Weight, expand, parse,
 };
@@ -136,9 +136,16 @@ fn tls() -> impl Strategy<Value = Option<Tls>> {
 
 fn backend_tls() -> impl Strategy<Value = BackendTls> {
     let server_name = option::of("[a-z][a-z0-9]{0,20}(\\.[a-z]{1,10}){0,3}");
-    (any::<bool>(), option::of(file()), server_name, any::<bool>(), option::of(files())).prop_map(
-        |(enabled, ca, server_name, verify, client)| BackendTls { enabled, ca, server_name, verify, client },
-    )
+    let close_notify = select(vec![CloseNotify::Required, CloseNotify::Optional]);
+    (any::<bool>(), option::of(file()), server_name, any::<bool>(), option::of(files()), close_notify)
+        .prop_map(|(enabled, ca, server_name, verify, client, close_notify)| BackendTls {
+            enabled,
+            ca,
+            server_name,
+            verify,
+            client,
+            close_notify,
+        })
 }
 
 /// `like` with whatever it may do with connections.

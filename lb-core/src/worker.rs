@@ -279,6 +279,8 @@ impl Worker {
             (Stage::Connecting(_), Side::Client) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
                 return self.close(key, CloseReason::ClientReset);
             }
+            // Its ring is told the same.
+            (Stage::Relaying(Relay::Ringed(_)), _) => return,
             (Stage::Opening(_) | Stage::Connecting(_) | Stage::Relaying(_), _) => {}
         }
         if let Some(end) = connection.end_mut(side) {

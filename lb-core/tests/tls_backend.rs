@@ -184,6 +184,36 @@ fn a_backends_stream_that_ends_without_close_notify_is_reset_to_the_client() {
 }
 
 #[test]
+fn with_close_notify_optional_a_backends_fin_is_an_end_and_its_reset_is_none() {
+    for resets in [false, true] {
+        let authority = Authority::new("ca");
+        let server = tls_server(server_config(&authority.issue(&["127.0.0.1"]), None), move |mut stream| {
+            stream.write_all(b"answer").unwrap();
+            if resets {
+                stream.read_exact(&mut [0]).unwrap();
+                return reset(stream.sock);
+            }
+            stream.sock.shutdown(Shutdown::Write).unwrap();
+            let _ = stream.sock.read_to_end(&mut Vec::new());
+        });
+        let lab = encrypting(&authority, ", close_notify = \"optional\"", &[server.address], |_| {});
+        let mut client = lab.connect();
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+        if resets {
+            client.write_all(b"x").unwrap();
+            assert_reset(&mut client);
+            lab.await_close(CloseReason::ServerReset);
+        } else {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+            drop(client);
+            lab.await_close(CloseReason::Completed);
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_is_cut_off_reaches_a_client_that_speaks_tls_as_such_and_whole_until_then() {
     let authority = Authority::new("ca");
     let sent = pattern(4 << 20);

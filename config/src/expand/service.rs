@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Text, addresses, list, or_empty, quoted, time};
 use crate::model::{
-    Backend, BackendTls, Balance, Check, CheckKind, ClientAuth, ClientLimits, HttpCheck, OnDown, Passive,
-    ProxyVersion, Rate, Service, SourceAddress, Timeouts, TlsVersion,
+    Backend, BackendTls, Balance, Check, CheckKind, ClientAuth, ClientLimits, CloseNotify, HttpCheck, OnDown,
+    Passive, ProxyVersion, Rate, Service, SourceAddress, Timeouts, TlsVersion,
 };
 
 pub(super) fn service(out: &mut Text, service: &Service) {
@@ -124,7 +124,11 @@ fn tls(out: &mut Text, service: &Service) {
     let routes = service.sni_routes.iter();
     let routes = routes.map(|route| format!("{} = {}", quoted(&route.pattern), quoted(&route.service)));
     out.key("sni_routes", format_args!("{{ {} }}", routes.collect::<Vec<_>>().join(", ")));
-    let BackendTls { enabled, ca, server_name, verify, client } = &service.backend_tls;
+    let close_notify = match service.backend_tls.close_notify {
+        CloseNotify::Required => "required",
+        CloseNotify::Optional => "optional",
+    };
+    let BackendTls { enabled, ca, server_name, verify, client, close_notify: _ } = &service.backend_tls;
     let pairs = [
         ("enabled", enabled.to_string()),
         ("ca", file(ca.as_ref())),
@@ -132,6 +136,7 @@ fn tls(out: &mut Text, service: &Service) {
         ("verify", verify.to_string()),
         ("certificate", file(client.as_ref().map(|files| &files.certificate))),
         ("key", file(client.as_ref().map(|files| &files.key))),
+        ("close_notify", quoted(close_notify)),
     ];
     out.inline("backend_tls", &pairs);
 }

@@ -4,6 +4,8 @@
 //! the kernel does not take is kept, and nothing further is read for this side until it is gone: at most one relay buffer
 //! and what the session itself has to say.
 
+use config::CloseNotify;
+
 use super::TlsFailure;
 use super::session::{Handshake, Received, Session};
 use crate::relay::{End, Read};
@@ -72,6 +74,11 @@ impl Layer {
 
     pub(crate) fn is_secure(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Whether the peer has to end its stream in order for it to be complete.
+    pub(crate) fn close_notify(&self) -> CloseNotify {
+        self.session.as_ref().map_or(CloseNotify::Required, |session| session.close_notify())
     }
 
     pub(crate) fn is_resumed(&self) -> bool {

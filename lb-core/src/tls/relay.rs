@@ -11,7 +11,9 @@
 //! the other. A FIN without close_notify is no end: the stream may have been cut off by anybody on the way (RFC 8446 §6.1).
 //! A side that speaks TLS is passed on just that, so that its own TLS decides what to make of it; one that does not sees a
 //! RST. One case is forgiven, because many clients do it and nothing is lost: a client that has been sent everything, the
-//! end included, may just go away.
+//! end included, may just go away. Another where the operator says so: `backend_tls.close_notify = "optional"`.
+
+use config::CloseNotify;
 
 use super::layer::{Ending, Input, Layer};
 use super::session::{SEAL_OVERHEAD, Session};
@@ -100,8 +102,8 @@ impl Secured {
         if client_end.is_broken() {
             upward = pump((client, client_end), (backend, backend_end), up, buffers, now);
         }
-        let upward = pass_end_on(upward, up, backend, backend_end, now);
-        let downward = pass_end_on(downward, down, client, client_end, now);
+        let upward = pass_end_on(upward, client.close_notify(), up, (backend, backend_end), now);
+        let downward = pass_end_on(downward, backend.close_notify(), down, (client, client_end), now);
         match (upward, downward) {
             (Pumped::Truncated, _) if down.finished && !client.owes() => {
                 // Everybody has everything, but the backend no end of the stream that it may trust.
@@ -144,10 +146,16 @@ impl Secured {
 }
 
 /// Tells the destination, once, that the source has ended, in the way that it has.
-fn pass_end_on(pumped: Pumped, flow: &mut Flow, to: &mut Layer, destination: &mut End, now: Tick) -> Pumped {
+fn pass_end_on(
+    pumped: Pumped,
+    close_notify: CloseNotify,
+    flow: &mut Flow,
+    (to, destination): (&mut Layer, &mut End),
+    now: Tick,
+) -> Pumped {
     let ending = match pumped {
         Pumped::Finished => Ending::InOrder,
-        Pumped::Truncated if to.is_secure() => Ending::CutOff,
+        Pumped::Truncated if to.is_secure() || close_notify == CloseNotify::Optional => Ending::CutOff,
         other => return other,
     };
     if !std::mem::replace(&mut flow.finished, true) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use config::{BackendAddr, Name, Service};
+use config::{BackendAddr, CloseNotify, Name, Service};
 use rustls::pki_types::ServerName;
 
 use super::TlsFailure;
@@ -25,6 +25,7 @@ pub(crate) struct ServiceTls {
     server_name: Option<ServerName<'static>>,
     /// Without it: of those backends that are configured by name. Others are known by their address, and sent no SNI.
     host_names: HashMap<Name, ServerName<'static>>,
+    close_notify: CloseNotify,
 }
 
 impl ServiceTls {
@@ -58,6 +59,7 @@ impl ServiceTls {
             routes: SniRoutes::new(&service.sni_routes),
             server_name,
             host_names,
+            close_notify: backend_tls.close_notify,
         })
     }
 
@@ -89,7 +91,8 @@ impl ServiceTls {
         let reencryption = self.reencryption.as_ref()?;
         let name = self.server_name.as_ref().or_else(|| self.host_names.get(&backend.id().backend));
         let name = name.cloned().unwrap_or_else(|| ServerName::IpAddress(ip_of(backend.address()).into()));
-        Some(Session::connect(reencryption.config.clone(), name))
+        let session = Session::connect(reencryption.config.clone(), name);
+        Some(session.map(|session| session.expecting(self.close_notify)))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use config::CloseNotify;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     early: Vec<u8>,
     /// The peer said that it sends nothing more.
     ended: bool,
+    /// Whether it has to say so.
+    close_notify: CloseNotify,
 }
 
 /// What receiving came to.
@@ -73,8 +76,17 @@ impl Session {
         Ok(Session::new(Role::Client(client), Vec::new()))
     }
 
+    /// The same, whose peer has to end its stream in order, or need not.
+    pub(crate) fn expecting(self, close_notify: CloseNotify) -> Self {
+        Session { close_notify, ..self }
+    }
+
+    pub(crate) fn close_notify(&self) -> CloseNotify {
+        self.close_notify
+    }
+
     fn new(role: Role, rest: Vec<u8>) -> Self {
-        Session { role, rest, early: Vec::new(), ended: false }
+        Session { role, rest, early: Vec::new(), ended: false, close_notify: CloseNotify::Required }
     }
 
     /// Whether [`Session::receive`] has something to give without any further bytes.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use crate::findings::{At, Finding, Place};
-use crate::model::{BackendTls, CertificateFiles, ClientAuth, SniRoute, Tls, TlsVersion};
+use crate::model::{BackendTls, CertificateFiles, ClientAuth, CloseNotify, SniRoute, Tls, TlsVersion};
 use crate::raw::bgp::name;
 use crate::reader::{List, Table};
 use crate::types::Name;
@@ -42,6 +42,7 @@ pub(crate) struct RawBackendTls {
     pub(crate) verify: bool,
     pub(crate) certificate: At<Option<PathBuf>>,
     pub(crate) key: At<Option<PathBuf>>,
+    pub(crate) close_notify: CloseNotify,
 }
 
 /// An entry of `sni_routes`.
@@ -59,6 +60,9 @@ const CLIENTS: &[(&str, Option<WhichClients>)] = &[
 ];
 const VERSIONS: &[(&str, Option<TlsVersion>)] =
     &[("1.2", Some(TlsVersion::Tls12)), ("1.3", Some(TlsVersion::Tls13))];
+
+const CLOSE_NOTIFY: &[(&str, Option<CloseNotify>)] =
+    &[("required", Some(CloseNotify::Required)), ("optional", Some(CloseNotify::Optional))];
 
 impl RawTls {
     pub(crate) fn read(mut tls: Table<'_, '_>) -> Self {
@@ -104,6 +108,7 @@ impl RawBackendTls {
             verify: tls.value("verify", boolean, true).value,
             certificate: tls.value("certificate", or_empty(path), None),
             key: tls.value("key", or_empty(path), None),
+            close_notify: tls.value("close_notify", choice(CLOSE_NOTIFY), CloseNotify::Required).value,
         }
     }
 
@@ -115,6 +120,7 @@ impl RawBackendTls {
             server_name: self.server_name,
             verify: self.verify,
             client: client.map(|(certificate, key)| CertificateFiles { certificate, key }),
+            close_notify: self.close_notify,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use config::BackendTls;
+use config::{BackendTls, CloseNotify};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -59,11 +59,25 @@ async fn check_tls(address: SocketAddr, kind: CheckKind, tls: BackendTls) -> Out
 
 fn by_ca(ca: &NamedTempFile, name: &str) -> BackendTls {
     let ca = Some(ca.path().to_owned());
-    BackendTls { enabled: false, ca, server_name: Some(name.into()), verify: true, client: None }
+    BackendTls {
+        enabled: false,
+        ca,
+        server_name: Some(name.into()),
+        verify: true,
+        client: None,
+        close_notify: CloseNotify::Required,
+    }
 }
 
 fn unverified() -> BackendTls {
-    BackendTls { enabled: false, ca: None, server_name: None, verify: false, client: None }
+    BackendTls {
+        enabled: false,
+        ca: None,
+        server_name: None,
+        verify: false,
+        client: None,
+        close_notify: CloseNotify::Required,
+    }
 }
 
 #[tokio::test]
