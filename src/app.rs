@@ -143,22 +143,42 @@ impl Daemon {
     }
 
     /// Begins to withdraw this host's VIPs in order; answers what is going to happen.
-    pub async fn drain(&self, why: &str) -> String {
+    pub async fn drain(&self, why: &str) -> Outcome {
         let timeout = self.config().global.drain_timeout;
         let (why, deadline) = (why.to_owned(), Instant::now() + timeout);
-        self.ask(|done| Command::Drain { duty: Duty::Drained, why, deadline, done }).await;
-        format!("draining: the VIPs of this host leave within {timeout:?}; `undrain` brings them back\n")
+        let before = self.ask(|done| Command::Drain { duty: Duty::Drained, why, deadline, done }).await;
+        match before.unwrap_or(Duty::Stopping) {
+            Duty::Serving => Outcome::done(format!(
+                "draining: the VIPs of this host leave within {timeout:?}; `undrain` brings them back"
+            )),
+            Duty::Drained => {
+                Outcome::done("this host is drained already, or on its way; `undrain` brings it back")
+            }
+            Duty::Stopping => Outcome::refused("the daemon is stopping: its VIPs leave anyway, and for good"),
+        }
     }
 
     /// Ends a drain, wherever it is.
-    pub async fn undrain(&self, why: &str) -> Result<(), Refused> {
+    pub async fn undrain(&self, why: &str) -> Outcome {
         let why = why.to_owned();
-        self.ask(|done| Command::Undrain { why, done }).await.unwrap_or(Err(Refused::Stopping))
+        match self.ask(|done| Command::Undrain { why, done }).await.unwrap_or(Err(Refused::Stopping)) {
+            Ok(()) => Outcome::done("this host serves again"),
+            Err(serves @ Refused::NotDrained) => Outcome::done(serves),
+            Err(refused) => Outcome::refused(refused),
+        }
     }
 
     /// Stops holding back a VIP that came and went.
-    pub async fn release(&self, address: IpAddr) -> Result<(), Refused> {
-        self.ask(|done| Command::Release { address, done }).await.unwrap_or(Err(Refused::Stopping))
+    pub async fn release(&self, address: IpAddr) -> Outcome {
+        match self.ask(|done| Command::Release { address, done }).await.unwrap_or(Err(Refused::Stopping)) {
+            Ok(true) => Outcome::done(format!(
+                "{address} is held back no longer: once healthy for its announce_delay, it is announced"
+            )),
+            Ok(false) => {
+                Outcome::done(format!("{address} was not held back; what it did before is forgotten"))
+            }
+            Err(refused) => Outcome::refused(refused),
+        }
     }
 
     /// Waits for a reload under way and takes no further one.

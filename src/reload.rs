@@ -28,12 +28,22 @@ use crate::vip::host::Host;
 /// How long a configuration waits for names that are new.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// How a reload ended.
+/// How a command of an operator ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     pub ok: bool,
     /// What changed, or why nothing did.
     pub text: String,
+}
+
+impl Outcome {
+    pub fn done(text: impl ToString) -> Self {
+        Outcome { ok: true, text: text.to_string() }
+    }
+
+    pub fn refused(text: impl ToString) -> Self {
+        Outcome { ok: false, text: text.to_string() }
+    }
 }
 
 /// Owns what a reload changes. One reload at a time.

@@ -61,6 +61,28 @@ pub fn print(socket: &Path, command: &str) -> Exit {
     }
 }
 
+/// Has the daemon carry out a command, and prints how that ended: a refusal on standard error and in the exit code.
+pub fn carry_out(socket: &Path, command: &str, as_json: bool) -> Exit {
+    let reply = match ask(socket, &format!("{command} json")) {
+        Ok(reply) => reply,
+        Err(exit) => return exit,
+    };
+    let Ok(outcome) = serde_json::from_str::<serde_json::Value>(&reply) else {
+        eprintln!("contrail-lb: the daemon answered: {}", reply.trim_end());
+        return Exit::Unavailable;
+    };
+    let ok = outcome["ok"].as_bool().unwrap_or(false);
+    let text =
+        if as_json { reply.trim_end() } else { outcome["text"].as_str().unwrap_or_default().trim_end() };
+    // The reader may have gone away (`| head`): not our failure.
+    let _ = if ok || as_json {
+        writeln!(std::io::stdout(), "{text}")
+    } else {
+        writeln!(std::io::stderr(), "{text}")
+    };
+    if ok { Exit::Done } else { Exit::Unavailable }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;

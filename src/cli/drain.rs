@@ -18,6 +18,9 @@ pub struct DrainArguments {
     /// The daemon's admin socket.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
+    /// Machine-readable output: how it began, then an object for each phase that a VIP enters.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -27,25 +30,28 @@ pub struct ReleaseArguments {
     /// The daemon's admin socket.
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
+    /// Machine-readable output.
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn drain(arguments: &DrainArguments) -> Exit {
-    match client::print(&arguments.socket, "drain") {
-        Exit::Done if !arguments.no_wait => wait(&arguments.socket),
+    match client::carry_out(&arguments.socket, "drain", arguments.json) {
+        Exit::Done if !arguments.no_wait => wait(&arguments.socket, arguments.json),
         exit => exit,
     }
 }
 
 pub fn undrain(arguments: &DaemonArguments) -> Exit {
-    client::print(&arguments.socket, "undrain")
+    client::carry_out(&arguments.socket, "undrain", arguments.json)
 }
 
 pub fn release(arguments: &ReleaseArguments) -> Exit {
-    client::print(&arguments.socket, &format!("release vip {}", arguments.vip))
+    client::carry_out(&arguments.socket, &format!("release vip {}", arguments.vip), arguments.json)
 }
 
 /// Says each phase that a VIP enters, until all are down.
-fn wait(socket: &Path) -> Exit {
+fn wait(socket: &Path, as_json: bool) -> Exit {
     let mut said = Vec::new();
     loop {
         let reply = match client::ask(socket, "show status json") {
@@ -61,7 +67,13 @@ fn wait(socket: &Path) -> Exit {
             let now = (vip["address"].to_string(), vip["phase"].to_string());
             if !said.contains(&now) {
                 let text = |field: &str| vip[field].as_str().unwrap_or_default().to_owned();
-                println!("{} {}: {}", text("address"), text("phase"), text("reason"));
+                let step = [text("address"), text("phase"), text("reason")];
+                let [address, phase, reason] = &step;
+                if as_json {
+                    println!("{}", serde_json::json!({ "vip": address, "phase": phase, "reason": reason }));
+                } else {
+                    println!("{address} {phase}: {reason}");
+                }
                 said.push(now);
             }
         }
@@ -70,7 +82,9 @@ fn wait(socket: &Path) -> Exit {
             Some(true) if vips.iter().all(is_over) => return Exit::Done,
             Some(true) => std::thread::sleep(POLL),
             Some(false) | None => {
-                println!("the drain was ended: this host serves again");
+                if !as_json {
+                    println!("the drain was ended: this host serves again");
+                }
                 return Exit::Done;
             }
         }

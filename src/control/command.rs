@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{socket, text};
 use crate::app::Daemon;
 use crate::events::EventId;
+use crate::reload::Outcome;
 
 /// Who runs commands: the daemon, or what a test puts in its place.
 pub trait Commands: Send + Sync + 'static {
@@ -37,11 +38,11 @@ pub enum Reply {
 const LONG_POLL: Duration = Duration::from_secs(10);
 
 const COMMANDS: &[(&str, &str)] = &[
-    ("drain", "withdraw this host's VIPs in order, until `undrain`"),
+    ("drain [json]", "withdraw this host's VIPs in order, until `undrain`"),
     ("help", "list the commands"),
     ("prompt", "toggle the interactive mode"),
     ("quit", "close the connection"),
-    ("release vip <address>", "stop holding back a VIP that came and went"),
+    ("release vip <address> [json]", "stop holding back a VIP that came and went"),
     ("reload [json]", "apply the changed configuration file; a wrong one changes nothing"),
     ("set timeout cli <seconds>", "how long an idle connection to this socket is kept"),
     ("show bgp [json]", "BGP sessions"),
@@ -50,7 +51,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("show version", "the version"),
     ("show why <VIP|SERVICE/BACKEND> [json]", "the chain of events behind its newest change"),
     ("shutdown sessions server <service/backend>", "end every connection of this backend with a reset"),
-    ("undrain", "serve again after `drain`"),
+    ("undrain [json]", "serve again after `drain`"),
 ];
 
 impl Commands for Daemon {
@@ -92,10 +93,10 @@ async fn run(daemon: &Daemon, session: &mut Session, command: &str) -> Reply {
             None => format!("nothing about {subject} is remembered\n"),
         },
         ["show", "why", subject, "json"] => json(&daemon.why(subject).await),
-        ["drain"] => daemon.drain("drained by an operator").await,
-        ["undrain"] => said(daemon.undrain("by an operator").await, "this host serves again"),
-        ["release", "vip", address] => match address.parse() {
-            Ok(address) => said(daemon.release(address).await, "held back no longer"),
+        ["drain", form @ ..] if is_form(form) => told(&daemon.drain("drained by an operator").await, form),
+        ["undrain", form @ ..] if is_form(form) => told(&daemon.undrain("by an operator").await, form),
+        ["release", "vip", address, form @ ..] if is_form(form) => match address.parse() {
+            Ok(address) => told(&daemon.release(address).await, form),
             Err(_) => format!("Not an address: {address}.\n"),
         },
         ["shutdown", "sessions", "server", rest @ ..] => shut_down_sessions(daemon, rest),
@@ -105,11 +106,14 @@ async fn run(daemon: &Daemon, session: &mut Session, command: &str) -> Reply {
     })
 }
 
-fn said(result: Result<(), impl std::fmt::Display>, done: &str) -> String {
-    match result {
-        Ok(()) => format!("{done}\n"),
-        Err(error) => format!("{error}\n"),
-    }
+/// Nothing, or the word that asks for JSON.
+fn is_form(words: &[&str]) -> bool {
+    matches!(words, [] | ["json"])
+}
+
+/// How a command ended, for people or, in the form `json`, for programs.
+fn told(outcome: &Outcome, form: &[&str]) -> String {
+    if form == ["json"] { json(outcome) } else { format!("{}\n", outcome.text) }
 }
 
 /// `shutdown sessions server SERVICE/BACKEND`: says nothing where it has done so, as HAProxy.

@@ -85,6 +85,9 @@ pub struct ChainView {
     pub is_cut: bool,
     /// From the first cause to the last effect.
     pub events: Vec<EventView>,
+    /// Of a VIP: where it is now, and why.
+    #[serde(default)]
+    pub standing: Option<String>,
 }
 
 impl ChainView {
@@ -93,13 +96,17 @@ impl ChainView {
             subject: chain.subject.clone(),
             is_cut: chain.is_cut,
             events: chain.events.iter().map(|event| EventView::new(event, origin)).collect(),
+            standing: chain.standing.clone(),
         }
     }
 
     /// A line for each step: when after the first, how long after the one before, and what.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else { return out };
+        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else {
+            let standing = self.standing.as_deref().unwrap_or("nothing is remembered");
+            return format!("{}: {standing}\n", self.subject);
+        };
         let took = duration(last.uptime_ms - first.uptime_ms);
         let steps = match self.events.len() {
             1 => "1 step".to_owned(),
@@ -116,6 +123,9 @@ impl ChainView {
             let subject = if event.subject.is_empty() { "this host" } else { &event.subject };
             let (after, step) = (duration(after), format!("+{}", duration(step)));
             let _ = writeln!(out, "  {after:>10}  {step:>10}  {subject}: {}", event.text);
+        }
+        if let Some(standing) = &self.standing {
+            let _ = writeln!(out, "  now: {standing}");
         }
         out
     }
@@ -157,7 +167,7 @@ mod tests {
             event(2, 1_620, EventKind::VipChanged, "10.0.0.1", "announced → listening"),
             event(3, 14_620, EventKind::UpdateAcknowledged, "tor-a", "the peer's TCP has it"),
         ];
-        ChainView::new(&Chain { subject: "10.0.0.1".into(), events, is_cut: false }, origin)
+        ChainView::new(&Chain { subject: "10.0.0.1".into(), events, is_cut: false, standing: None }, origin)
     }
 
     #[test]

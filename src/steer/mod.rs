@@ -40,6 +40,9 @@ use crate::vip::life_cycle::{Input, Phase};
 /// A data-plane thread that has not turned its loop for this long serves nobody: the VIPs are withdrawn.
 pub const STALL_BOUND: Duration = Duration::from_secs(3);
 
+/// A result that lay around for longer is told of as it is taken in, not as it was measured.
+const LATE: Duration = Duration::from_millis(100);
+
 /// What is to be done about what happened. All of it, in this order.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -166,7 +169,9 @@ impl Steer {
         let before = self.book.get(&report.id).map(|entry| (entry.is_stale(), entry.agent));
         let transition = self.book.record(report);
         let after = self.book.get(&report.id).map(|entry| (entry.is_stale(), entry.agent));
-        let at = report.at.min(now);
+        // One that lay around is news now, as in the log.
+        let lay_around = now.saturating_duration_since(report.at);
+        let at = if lay_around > LATE { now } else { report.at.min(now) };
         let mut note = |kind, text| self.journal.record(at, kind, report.id.to_string(), text, EventId::NONE);
         let cause = match (transition, before, after) {
             (Some(transition), _, _) => self.record_transition(&transition, at),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp_speaker::{OwnPath, PeerEvent, PeerState, PeerStatus, RouteSet, Speaker};
-use config::{BackendAddr, BackendId, Config};
+use config::{BackendAddr, BackendId, Config, Name};
 use health::{Monitor, Report};
 use lb_core::{AccessRecord, ConnectCause, ConnectFailure, DataPlane, Observer, TlsFailure};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::others::Session;
 use super::view::SteerView;
 use super::vips::Refused;
-use super::why::{Chain, why};
+use super::why::Chain;
 use super::{Duty, Steer};
 use crate::control::metrics::Latencies;
 use crate::events::{Event, EventId};
@@ -49,6 +49,12 @@ pub enum Command {
         input: Input,
         why: String,
     },
+    /// These peers have not acknowledged the change of the route of a VIP that drains, and are waited for no longer.
+    Unacknowledged {
+        address: IpAddr,
+        turn: u64,
+        peers: Vec<Name>,
+    },
     /// The host cannot do so yet.
     VipWaits {
         address: IpAddr,
@@ -58,7 +64,8 @@ pub enum Command {
         duty: Duty,
         why: String,
         deadline: Instant,
-        done: oneshot::Sender<()>,
+        /// What this host was meant to do before.
+        done: oneshot::Sender<Duty>,
     },
     Undrain {
         why: String,
@@ -67,7 +74,8 @@ pub enum Command {
     /// A VIP that came and went is held back no longer.
     Release {
         address: IpAddr,
-        done: oneshot::Sender<Result<(), Refused>>,
+        /// Whether it was held back.
+        done: oneshot::Sender<Result<bool, Refused>>,
     },
     /// The events after this one, oldest first.
     Events {
@@ -243,11 +251,14 @@ impl Task {
                 let _ = done.send(());
             }
             Command::Vip { address, turn, input, why } => self.steer.vip(address, turn, input, &why, now),
+            Command::Unacknowledged { address, turn, peers } => {
+                self.steer.unacknowledged(address, turn, &peers, now);
+            }
             Command::VipWaits { address, why } => self.steer.vip_waits(address, why),
             Command::Drain { duty, why, deadline, done } => {
-                self.steer.drain(duty, &why, deadline, now);
+                let before = self.steer.drain(duty, &why, deadline, now);
                 self.carry_out();
-                let _ = done.send(());
+                let _ = done.send(before);
             }
             Command::Undrain { why, done } => {
                 let _ = done.send(self.steer.undrain(&why, now));
@@ -259,7 +270,7 @@ impl Task {
                 let _ = done.send(self.steer.journal().after(after));
             }
             Command::Why { subject, done } => {
-                let _ = done.send(why(self.steer.journal(), &subject));
+                let _ = done.send(self.steer.why(&subject, now));
             }
             Command::Speaker(speaker) => {
                 if let Some(speaker) = &speaker {

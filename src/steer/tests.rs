@@ -510,3 +510,55 @@ fn after_a_stall_an_old_result_announces_nothing() {
     assert!(bench.steer.take_effects().desired.is_none());
     assert_eq!(bench.desire(), Desire::Withdrawn);
 }
+
+#[test]
+fn a_result_that_lay_around_is_told_of_as_of_when_it_is_taken_in() {
+    let mut bench = Bench::announced(&configuration(""));
+    let measured = bench.now;
+    bench.now += Duration::from_secs(2);
+    let (id, now) = (id("a"), bench.now);
+    let epoch = bench.checks.iter().find(|(target, _)| target.id == id).map(|(_, epoch)| *epoch).unwrap();
+    let outcome = Outcome::new(CheckStatus::ConnectFailed, "test", Duration::ZERO);
+    bench.steer.report(&Report { id, epoch, outcome, at: measured }, now);
+    let events = bench.steer.take_effects().events;
+    let down = events.iter().find(|event| event.kind == EventKind::BackendDown).unwrap();
+    assert_eq!(down.at, now, "the log tells it now as well");
+}
+
+#[test]
+fn a_drain_names_the_peer_that_did_not_acknowledge() {
+    let mut bench = Bench::announced(&configuration(""));
+    bench.steer.drain(Duty::Drained, "drained", bench.now + Duration::from_secs(30), bench.now);
+    bench.vip(Input::DoorHeld);
+    let turn = bench.steer.take_effects().entered.last().unwrap().turn;
+    let peers = [Name::new("tor-a").unwrap()];
+    bench.steer.unacknowledged(address(), turn - 1, &peers, bench.now);
+    assert!(!bench.steer.view(bench.now).vips[&address()].reason.contains("tor-a"), "that was before");
+    bench.steer.unacknowledged(address(), turn, &peers, bench.now);
+    let reason = bench.steer.view(bench.now).vips[&address()].reason.clone();
+    assert!(reason.contains("tor-a has not acknowledged it"), "{reason}");
+    let chain = bench.steer.why(VIP, bench.now).unwrap();
+    assert!(chain.events.iter().any(|event| event.subject == "tor-a"), "{chain:?}");
+}
+
+#[test]
+fn why_says_of_a_vip_that_never_was_healthy_what_status_says() {
+    let mut bench = Bench::start(&configuration(""));
+    bench.result("a", Verdict::Failed);
+    bench.result("b", Verdict::Failed);
+    let standing = bench.steer.why(VIP, bench.now).unwrap().standing.unwrap();
+    assert_eq!(standing, "listening, route withdrawn: healthy backends: api 0 of 2");
+    assert_eq!(bench.steer.why("api/a", bench.now).unwrap().standing, None);
+}
+
+#[test]
+fn a_drain_and_a_release_say_what_was_before() {
+    let mut bench = Bench::announced(&configuration(""));
+    assert_eq!(bench.steer.release(address(), bench.now), Ok(false), "nothing was held back");
+    let deadline = bench.now + Duration::from_secs(30);
+    let mut drain = |duty| bench.steer.drain(duty, "test", deadline, bench.now);
+    assert_eq!(drain(Duty::Drained), Duty::Serving);
+    assert_eq!(drain(Duty::Drained), Duty::Drained);
+    assert_eq!(drain(Duty::Stopping), Duty::Drained);
+    assert_eq!(drain(Duty::Drained), Duty::Stopping);
+}

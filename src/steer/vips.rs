@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use config::Vip;
+use config::{Name, Vip};
 
+use super::why::{Chain, why};
 use super::{Duty, Steer};
 use crate::events::{EventId, EventKind, Journal};
 use crate::vip::life_cycle::{Desire, Input, LifeCycle, Phase};
@@ -89,10 +90,29 @@ impl Steer {
         }
     }
 
-    /// This host is to serve no more, for now or, `Stopping`, for good; all is to be over by `deadline`.
-    pub fn drain(&mut self, duty: Duty, why: &str, deadline: Instant, now: Instant) {
-        if self.duty == Duty::Stopping || duty == Duty::Serving {
-            return;
+    /// These peers have not acknowledged what became of the route of a VIP on its way out, on its `turn`; the drain goes on.
+    pub fn unacknowledged(&mut self, address: IpAddr, turn: u64, peers: &[Name], now: Instant) {
+        let Some(vip) = self.vips.get_mut(&address).filter(|vip| vip.turn == turn) else { return };
+        for peer in peers {
+            let what = "has not acknowledged the change of the route to";
+            let text = format!(
+                "{what} {address}: it may send traffic here until it notices that the session is over"
+            );
+            self.journal.record(now, EventKind::PeerNote, peer.as_str(), text, vip.last_event);
+            let said =
+                format!("; {peer} has not acknowledged it, and may send traffic here until it notices");
+            if !vip.way.contains(&said) {
+                vip.way.push_str(&said);
+            }
+        }
+    }
+
+    /// This host is to serve no more, for now or, `Stopping`, for good; all is to be over by `deadline`. Answers what it
+    /// was meant to do before.
+    pub fn drain(&mut self, duty: Duty, why: &str, deadline: Instant, now: Instant) -> Duty {
+        let before = self.duty;
+        if before == Duty::Stopping || duty == Duty::Serving {
+            return before;
         }
         self.duty = duty;
         let cause = self.journal.record(now, EventKind::Draining, "", why, EventId::NONE);
@@ -101,6 +121,7 @@ impl Steer {
             self.drain_vip(address, deadline, why, cause, now);
         }
         self.decide_routes(cause, now);
+        before
     }
 
     /// This host serves again.
@@ -122,20 +143,33 @@ impl Steer {
         Ok(())
     }
 
-    /// A VIP that came and went too often is held back no longer.
-    pub fn release(&mut self, address: IpAddr, now: Instant) -> Result<(), Refused> {
+    /// A VIP that came and went too often is held back no longer. Whether it was.
+    pub fn release(&mut self, address: IpAddr, now: Instant) -> Result<bool, Refused> {
         self.let_go(address, "held back no longer", now)
     }
 
-    pub(super) fn let_go(&mut self, address: IpAddr, text: &str, now: Instant) -> Result<(), Refused> {
+    pub(super) fn let_go(&mut self, address: IpAddr, text: &str, now: Instant) -> Result<bool, Refused> {
         let Some(vip) = self.vips.get_mut(&address) else { return Err(Refused::NoSuchVip(address)) };
         let cause = self.journal.record(now, EventKind::Released, address.to_string(), text, EventId::NONE);
-        let before = vip.life_cycle.phase();
+        let (before, was_held_back) = (vip.life_cycle.phase(), vip.life_cycle.held_back().is_some());
         vip.life_cycle.release(now);
         let changed = vip.note_change(before, text, cause, now, &mut self.journal);
         self.effects.entered.extend(changed);
         self.decide_routes(cause, now);
-        Ok(())
+        Ok(was_held_back)
+    }
+
+    /// The chain behind the newest change of `subject` and, for a VIP, where it is now. `None`: nothing is known of it.
+    pub fn why(&self, subject: &str, now: Instant) -> Option<Chain> {
+        let address = subject.parse::<IpAddr>().ok();
+        let standing = address.and_then(|address| self.vips.get(&address)).map(|vip| vip.standing(now));
+        match why(&self.journal, subject) {
+            Some(chain) => Some(Chain { standing, ..chain }),
+            None if standing.is_some() => {
+                Some(Chain { subject: subject.to_owned(), events: Vec::new(), is_cut: false, standing })
+            }
+            None => None,
+        }
     }
 
     pub(super) fn add_vip(&mut self, vip: &Vip, cause: EventId, now: Instant) {
@@ -254,6 +288,16 @@ impl VipState {
     pub(super) fn reconfigure(&mut self, vip: &Vip, now: Instant) {
         self.config = vip.clone();
         self.life_cycle.set_policy(vip, now);
+    }
+
+    /// Where it is and why, in one line.
+    fn standing(&self, now: Instant) -> String {
+        let Self { life_cycle, .. } = self;
+        let waits = life_cycle.waiting_until().map_or_else(String::new, |at| {
+            format!(", better in {:.1} s", at.saturating_duration_since(now).as_secs_f64())
+        });
+        let (phase, route) = (life_cycle.phase().as_str(), life_cycle.desire().as_str());
+        format!("{phase}, route {route}{waits}: {}", self.reason(now))
     }
 
     /// Whether there are fellow hosts to be told before the routers are.

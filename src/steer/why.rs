@@ -12,6 +12,8 @@ pub struct Chain {
     pub events: Vec<Event>,
     /// Its first cause is older than what is remembered.
     pub is_cut: bool,
+    /// Of a VIP: where it is now, and why.
+    pub standing: Option<String>,
 }
 
 /// Why `subject` (a VIP, `SERVICE/BACKEND`, a service or a peer) is as it is: the chain of its newest change. `None`:
@@ -38,7 +40,7 @@ pub fn why(journal: &Journal, subject: &str) -> Option<Chain> {
     }
     ids.extend(of_newest);
     let events = ids.iter().filter_map(|id| journal.find(*id)).cloned().collect();
-    Some(Chain { subject: subject.to_owned(), events, is_cut })
+    Some(Chain { subject: subject.to_owned(), events, is_cut, standing: None })
 }
 
 /// Whether the event says that its subject changed, not only that something was done about it.

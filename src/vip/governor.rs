@@ -1,6 +1,6 @@
 //! Holds back a VIP that comes and goes, after RFC 2439 but on our own transitions: fast down, slower up each time. Pure.
 //!
-//! Each time its route is made worse by its health counts one; what has counted halves every `half_life`. The first
+//! Each time its route is made worse by its health counts one, in however many steps until it is made better again; what has counted halves every `half_life`. The first
 //! costs nothing. From the second on, the time that a VIP must be fit before its route is made better doubles with each,
 //! up to `max_delay`. A host that is known to be the last with the address is not held back: `steer::others` sees to that.
 #![deny(clippy::disallowed_methods)]

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bgp_speaker::Speaker;
-use config::{Service, Vip};
+use bgp_speaker::{PeerState, Speaker};
+use config::{Name, Service, Vip};
 use lb_core::{Applied, DataPlane, PrepareError, Prepared};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 
@@ -198,7 +198,7 @@ impl Host {
                     host.answer(entered, Input::DoorHeld, &held).await;
                 }
                 Phase::Draining => {
-                    await_peers(speaker, version, deadline).await;
+                    host.await_peers_of_drain(entered, speaker, version).await;
                     host.open_door(address, deadline).await;
                     let (is_quiet, ended) = host.watch_traffic(address, SHIFTED, deadline).await;
                     if !is_quiet && host.is_turn(entered) {
@@ -207,7 +207,7 @@ impl Host {
                     host.answer(entered, Input::TrafficShifted, &ended).await;
                 }
                 Phase::Withdrawn => {
-                    await_peers(speaker, version, deadline).await;
+                    host.await_peers_of_drain(entered, speaker, version).await;
                     host.answer(entered, Input::WithdrawAcked, "the peers have the withdraw").await;
                     host.open_door(address, deadline).await;
                     let (_, ended) = host.watch_traffic(address, QUIET, deadline).await;
@@ -291,6 +291,15 @@ impl Host {
     /// Takes every address of ours off the host, whatever the life cycles say.
     pub async fn remove_all(&self) {
         self.0.state.lock().await.placement.remove_all().await;
+    }
+
+    /// Waits for the peers as [`await_peers`] does; who has not acknowledged is told.
+    async fn await_peers_of_drain(&self, entered: Entered, speaker: Option<Speaker>, version: u64) {
+        let Entered { address, turn, deadline, .. } = entered;
+        let peers = await_peers(speaker, version, deadline).await;
+        if !peers.is_empty() {
+            self.tell(Command::Unacknowledged { address, turn, peers }).await;
+        }
     }
 
     /// Says when the address is on the host, unless the VIP is no longer configured, or wanted elsewhere. What is said of
@@ -498,14 +507,19 @@ fn now() -> Instant {
 }
 
 /// Resolves once every peer has the routes as of `version`, or the deadline is over. The speaker tears down a session
-/// that does not acknowledge within its own bound, below the hold time: then the route is gone as well.
-async fn await_peers(speaker: Option<Speaker>, version: u64, deadline: Instant) {
-    if let Some(speaker) = speaker {
-        let settled = speaker.settled(version, deadline).await;
-        for peer in settled.late {
-            tracing::warn!(%peer, "has not acknowledged the change of the route");
-        }
+/// that does not acknowledge within its own bound, below the hold time: then the route is gone as well, as
+/// soon as the peer notices. Who had a session and has not acknowledged.
+async fn await_peers(speaker: Option<Speaker>, version: u64, deadline: Instant) -> Vec<Name> {
+    let Some(speaker) = speaker else { return Vec::new() };
+    let established = speaker.peers().into_iter().filter(|peer| peer.state == PeerState::Established);
+    let before: BTreeSet<Name> = established.map(|peer| peer.name).collect();
+    let settled = speaker.settled(version, deadline).await;
+    let missing: Vec<Name> =
+        settled.late.into_iter().chain(settled.down).filter(|peer| before.contains(peer)).collect();
+    for peer in &missing {
+        tracing::warn!(%peer, "has not acknowledged the change of the route");
     }
+    missing
 }
 
 /// Why a configuration could not be put to work. Nothing has changed.

@@ -189,6 +189,8 @@ pub struct LifeCycle {
     governor: Governor,
     /// How long it must be fit for a better route: `announce_delay`, or longer for a VIP that comes and goes.
     delay: Duration,
+    /// Its route was made worse and not better since: what makes it worse still belongs to that.
+    sinks: bool,
     /// Whether somebody is there to be told first.
     has_fellows: bool,
 }
@@ -219,6 +221,7 @@ impl LifeCycle {
             state: State::Init,
             governor: Governor::default(),
             delay: policy.announce_delay,
+            sinks: false,
             has_fellows: false,
         }
     }
@@ -313,11 +316,13 @@ impl LifeCycle {
             State::Serving(serving) => {
                 let before = serving.desire;
                 let fit = fit_for(&self.health, &self.policy, before);
-                if fit < before {
+                if fit < before && !self.sinks {
+                    self.sinks = true;
                     self.governor.lowered(&self.policy.flap, now);
                     self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
                 }
                 serving.move_to(fit, self.delay, now);
+                self.sinks &= serving.desire <= before;
                 if before == Desire::Withdrawn && serving.desire > before && self.has_fellows {
                     self.state = State::Arriving(*serving);
                 }

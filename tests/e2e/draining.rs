@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::SOON;
@@ -142,4 +143,22 @@ fn a_vip_that_comes_and_goes_is_held_back_and_released_by_command() {
     assert!(status.contains("held back"), "{status}");
     assert_eq!(lab.daemon.cli("release", &[&vip.to_string()]).code, Some(0));
     lab.peer.wait_announced(lab.at.prefix(), std::time::Duration::from_secs(3));
+}
+
+#[test]
+fn commands_during_a_planned_stop_say_that_there_is_no_way_back() {
+    let lab = announced("", "");
+    // A connection that stays: the stop waits for it.
+    let mut client = TcpStream::connect(lab.at.front()).unwrap();
+    client.write_all(b"GET /").unwrap();
+    lab.daemon.signal(Signal::TERM);
+    eventually("the stop has begun", SOON, || lab.daemon.cli("status", &[]).stdout.contains("planned stop"));
+    for verb in ["drain", "undrain"] {
+        let said = lab.daemon.cli(verb, &[]);
+        assert_eq!(said.code, Some(69), "{said:?}");
+        assert!(said.stderr.contains("the daemon is stopping"), "{said:?}");
+    }
+    let said = lab.daemon.cli("undrain", &["--json"]);
+    let outcome: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(outcome["ok"], false);
 }

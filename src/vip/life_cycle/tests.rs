@@ -366,6 +366,25 @@ fn an_address_that_vanishes_withdraws_and_comes_up_from_the_start() {
     assert_eq!(host.vip.desire(), Desire::Normal);
 }
 
+#[test]
+fn one_trouble_that_takes_the_route_down_step_by_step_is_one_flap() {
+    let flap = Flap { max_delay: Duration::from_secs(120), ..NO_FLAP };
+    let policy = Vip { flap, ..vip(OnShort::Degrade, OnAllDown::LastResort) };
+    let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
+    host.give([Input::AddressReady, Input::ListenersReady, Input::Health(VipHealth::Healthy)]);
+    host.wait(DELAY);
+    // As the results of its backends grow stale one after the other.
+    for health in [short(), all_down(), stale()] {
+        host.health(health);
+    }
+    assert_eq!(host.vip.held_back(), None, "the first time costs nothing");
+    host.health(VipHealth::Healthy);
+    host.wait(DELAY);
+    assert_eq!(host.vip.phase(), Phase::Announced);
+    host.health(short());
+    assert!(host.vip.held_back().is_some(), "the second does");
+}
+
 /// Healthy for long enough, and there are fellow hosts.
 fn arriving() -> Host {
     let mut host = Host::listening(OnShort::Degrade, OnAllDown::Hold);
