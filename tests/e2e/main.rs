@@ -24,4 +24,5 @@ mod lab;
 mod limits;
 mod recording;
 mod reload;
+mod robustness;
 mod seeing;
