@@ -26,3 +26,4 @@ mod recording;
 mod reload;
 mod robustness;
 mod seeing;
+mod streams;
