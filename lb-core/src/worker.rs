@@ -206,7 +206,16 @@ impl Worker {
                 self.counters().ringed.set(1);
             }
             Err(error) => {
-                tracing::info!(worker = self.id.0, %error, "io_uring cannot be used here: epoll does all of its work");
+                let why = match error.raw_os_error() {
+                    Some(libc::ENOMEM) => "too little memory may be locked (ulimit -l, LimitMEMLOCK)",
+                    Some(libc::EPERM | libc::EACCES) => "it is forbidden (kernel.io_uring_disabled, seccomp)",
+                    _ => "it needs Linux 6.1",
+                };
+                tracing::info!(
+                    worker = self.id.0,
+                    %error,
+                    "io_uring cannot be used here: {why}; epoll does all of its work"
+                );
             }
         }
     }
@@ -310,6 +319,10 @@ impl Worker {
             Progress::Busy if !connection.queued => {
                 connection.queued = true;
                 self.ready.push_back(key);
+            }
+            // Its reset is behind bytes that are not read while the backend takes none: nobody waits for those any more.
+            Progress::Waiting if connection.client_end.has_failed() && connection.owes(Side::Backend) => {
+                return self.broke(key, Side::Client);
             }
             Progress::Busy | Progress::Waiting => {}
         }

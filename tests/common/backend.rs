@@ -20,6 +20,8 @@ use super::http::read_head;
 /// The path that checks ask for; such requests are not counted.
 pub const CHECK_PATH: &str = "/check";
 
+const BACKLOG: i32 = 4096;
+
 /// What a backend does with the connections it accepts.
 #[derive(Debug, Clone)]
 pub enum Manner {
@@ -45,6 +47,12 @@ pub enum Manner {
     NeverEnd,
     CloseAtOnce,
     ResetAtOnce,
+    /// Sends one byte, then ends.
+    OneByte,
+    /// Sends without end and reads nothing.
+    Flood,
+    /// Neither reads nor sends nor ends.
+    Deaf,
 }
 
 /// Closed until opened, then open for good.
@@ -119,6 +127,9 @@ impl Backend {
         assert!(self.running.is_none(), "{} is running", self.name());
         let listener = TcpListener::bind(self.addr())
             .unwrap_or_else(|e| panic!("backend {} cannot listen on {}: {e}", self.name(), self.addr()));
+        // With std's short queue a burst makes the kernel answer by SYN cookies, and connections that ended before they were
+        // accepted then live on here.
+        rustix::net::listen(&listener, BACKLOG).expect("a longer queue");
         let connections = Connections::default();
         let acceptor = {
             let listener = listener.try_clone().expect("a second handle of the listener");
@@ -238,13 +249,22 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         Manner::Silent => io::copy(&mut &*stream, &mut io::sink()).map(drop),
         Manner::NeverEnd => {
             io::copy(&mut &*stream, &mut io::sink())?;
-            // No event is asked for: what is left is the end of both directions, or a RST.
-            poll(&mut [PollFd::new(stream, PollFlags::empty())], None)?;
-            Ok(())
+            await_both_ends(stream)
         }
         Manner::CloseAtOnce => Ok(()),
         Manner::ResetAtOnce => reset_on_close(stream),
+        Manner::OneByte => (&*stream).write_all(b"1"),
+        Manner::Flood => loop {
+            (&*stream).write_all(&[b'x'; 65536])?;
+        },
+        Manner::Deaf => await_both_ends(stream),
     }
+}
+
+/// No event is asked for: what is left is the end of both directions, or a RST.
+fn await_both_ends(stream: &TcpStream) -> io::Result<()> {
+    poll(&mut [PollFd::new(stream, PollFlags::empty())], None)?;
+    Ok(())
 }
 
 /// One request; `false` when the connection is to end.

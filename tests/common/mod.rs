@@ -18,6 +18,7 @@ pub mod journal;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod resources;
 pub mod status;
 pub mod tls;
 

@@ -8,7 +8,10 @@ use std::thread;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 
 use super::SOON;
@@ -39,22 +42,42 @@ impl Certificate {
 
     /// What a client that trusts only this certificate and asks for its name gets in answer to `GET /`.
     pub fn ask(&self, addr: SocketAddr) -> io::Result<String> {
+        self.ask_as(addr, self.client(ALL_VERSIONS, None)).map(|(answer, _)| answer)
+    }
+
+    /// A client that trusts only this certificate, speaks these versions, and shows this certificate of its own.
+    pub fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        own: Option<&Certificate>,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(self.made.cert.der().clone()).map_err(io::Error::other)?;
+        roots.add(self.made.cert.der().clone()).expect("a certificate");
         let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots);
+        match own {
+            None => config.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivatePkcs8KeyDer::from(own.made.signing_key.serialize_der());
+                config.with_client_auth_cert(vec![own.made.cert.der().clone()], key.into()).expect("a key")
+            }
+        }
+    }
+
+    /// What such a client gets, and the protocol that was agreed (ALPN).
+    pub fn ask_as(&self, addr: SocketAddr, client: ClientConfig) -> io::Result<(String, Option<Vec<u8>>)> {
         let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::new(client), name).map_err(io::Error::other)?;
         let stream = TcpStream::connect(addr)?;
         stream.set_read_timeout(Some(SOON))?;
         let mut stream = StreamOwned::new(connection, stream);
         stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        Ok(answer.rsplit("\r\n").next().unwrap_or_default().to_owned())
+        let answer = answer.rsplit("\r\n").next().unwrap_or_default().to_owned();
+        Ok((answer, stream.conn.alpn_protocol().map(<[u8]>::to_vec)))
     }
 
     /// A backend on `addr` that speaks TLS with this certificate and answers each request with `text`; it lives as long as

@@ -65,12 +65,14 @@ fn a_host_that_forbids_io_uring_is_served_by_epoll_and_told_so() {
     let lab = Loopback::take();
     let (backend, front) = (Backend::http("a", lab.addr()), lab.addr());
     let config = service("web", &[front], UNCHECKED, &[&backend]);
-    without(libc::SYS_io_uring_setup, || {
-        let daemon = Daemon::start(&lab, &config);
-        assert_eq!(backend_of(front).unwrap(), "a");
-        assert_eq!(Status::of(&daemon).unwrap().0["plane"]["engine"], "epoll");
-        daemon.wait_log(0, SOON, &["io_uring cannot be used here"]);
-    });
+    for forbidden in [libc::SYS_io_uring_setup, libc::SYS_io_uring_register, libc::SYS_io_uring_enter] {
+        without(forbidden, || {
+            let daemon = Daemon::start(&lab, &config);
+            assert_eq!(backend_of(front).unwrap(), "a");
+            assert_eq!(Status::of(&daemon).unwrap().0["plane"]["engine"], "epoll");
+            daemon.wait_log(0, SOON, &["io_uring cannot be used here: it is forbidden"]);
+        });
+    }
 }
 
 #[test]

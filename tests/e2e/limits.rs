@@ -1,7 +1,7 @@
 //! What a service grants whom: limits and the queue, the same backend for a client, who the client is said to be, and what is left
 //! behind when backends and clients come and go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
@@ -17,6 +17,7 @@ use crate::common::eventually::eventually;
 use crate::common::http::{self, Connection, backend_of};
 use crate::common::load::Load;
 use crate::common::ports::{HeldPort, Loopback};
+use crate::common::resources::{descriptors, half_closed};
 use crate::common::status::{Status, wait_closes, wait_health};
 
 /// The name of the backend that serves a client of this address.
@@ -137,29 +138,6 @@ fn a_backend_is_found_by_its_name() {
     let daemon = Daemon::start(&lab, &config);
     wait_health(&daemon, "web", "a", "up");
     assert_eq!(backend_of(front).unwrap(), "a");
-}
-
-/// The descriptors of a process by what they are: `socket`, `pipe`, `anon_inode`, a path.
-fn descriptors(process: u32) -> BTreeMap<String, usize> {
-    let mut kinds = BTreeMap::new();
-    for entry in std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten() {
-        // One that is closed meanwhile is none.
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let target = target.to_string_lossy();
-        let kind = target.split_once(':').map_or(&*target, |(kind, _)| kind);
-        *kinds.entry(kind.to_owned()).or_default() += 1;
-    }
-    kinds
-}
-
-/// Connections of this local address whose peer has closed and we have not.
-fn half_closed(addr: SocketAddr) -> usize {
-    const CLOSE_WAIT: &str = "08";
-    let IpAddr::V4(ip) = addr.ip() else { panic!("IPv4") };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), addr.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
-    rows.filter(|row| row.first() == Some(&local.as_str()) && row.get(2) == Some(&CLOSE_WAIT)).count()
 }
 
 const THREADS: usize = 2;

@@ -25,5 +25,7 @@ mod lab;
 mod limits;
 mod recording;
 mod reload;
+mod robustness;
 mod saturating;
 mod seeing;
+mod streams;

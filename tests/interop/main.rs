@@ -16,6 +16,7 @@ mod common;
 mod harness;
 mod lab;
 mod netns;
+mod ports;
 mod recording;
 mod router;
 mod scenarios;

@@ -80,6 +80,11 @@ impl End {
         self.fin
     }
 
+    /// Whether the kernel reported that its connection is gone.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error
+    }
+
     /// The socket is connected, and the kernel reported `flags` of it: all that there is to know, as nobody has read
     /// yet.
     pub(crate) fn connected(&mut self, flags: EventFlags, now: Tick) {

@@ -100,7 +100,10 @@ impl Ring {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let buffers = Provided::register(&ring.submitter())?;
-        Ok(Ring { ring, buffers, number: 0, handed_over: 1 })
+        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1 };
+        // To have a ring is not to be permitted to use it.
+        ring.turn(Duration::ZERO)?;
+        Ok(ring)
     }
 
     /// Tells with [`Operation::Poll`] that something has become readable, until an answer is the last.
