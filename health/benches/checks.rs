@@ -1,36 +1,54 @@
-//! What checking costs: CPU time of this process (user and system) for 256 targets checked every second over ten seconds,
-//! as a part of one core. The backend is a process of its own. `cargo bench -p health --bench checks`.
+//! What checking costs: CPU time of this process (user and system) for 256 targets checked every second, as a part of one
+//! core; the medians of several rounds. The backend is a process of its own. `cargo bench -p health --bench checks`.
 //!
-//! On loopback the kernel does the backend's half of TCP on our time too, so a real network costs less. Then the same with
-//! two threads a core that do nothing but spin: how far apart two checks of one target come, where one second and an
-//! eighth is what the schedule itself allows.
+//! On loopback the kernel does the backend's half of TCP on our time too, so a real network costs less. How much of it is
+//! that, and the kernel's own work, is said by the same connections made without any of our code: one blocking thread, at the
+//! same pace. Then the same with two threads a core that do nothing but spin: how far apart two checks of one target
+//! come, where one second and an eighth is what the schedule itself allows.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot be set up has nothing to say")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use health::{Book, Monitor, Report, Target, Verdict};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 const TARGETS: usize = 256;
+const ROUNDS: usize = 5;
 const WARM_UP: Duration = Duration::from_secs(2);
-const MEASURED: Duration = Duration::from_secs(10);
+const MEASURED: Duration = Duration::from_secs(5);
+const KINDS: [&str; 2] = ["tcp", "http"];
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench\r\nconnection: close\r\n\r\n";
 
 fn main() {
     if std::env::args().any(|arg| arg == "backend") {
         return serve();
     }
     let (mut backend, address) = start_backend();
-    println!("{TARGETS} targets x 1 s, {} s measured", MEASURED.as_secs());
-    for kind in ["tcp", "http"] {
-        let Run { checks, cpu, longest_gap } = measure(&targets(kind, address));
-        let percent = cpu.as_secs_f64() / MEASURED.as_secs_f64() * 100.0;
-        let each = cpu / checks;
-        println!("{kind:5} {percent:.2} % of one core, {each:.0?} a check, longest gap {longest_gap:.3?}");
+    println!("{TARGETS} targets x 1 s; medians of {ROUNDS} rounds of {} s", MEASURED.as_secs());
+    let rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| KINDS.map(|kind| (measure(&targets(kind, address)), bare(kind, address))))
+        .collect();
+    for (n, kind) in KINDS.into_iter().enumerate() {
+        let all = median(rounds.iter().map(|round| round[n].0.cpu));
+        let monitor = median(rounds.iter().map(|round| round[n].0.cpu - round[n].0.recording));
+        let bare = median(rounds.iter().map(|round| round[n].1));
+        let each = median(rounds.iter().map(|round| round[n].0.cpu / round[n].0.checks.max(1)));
+        let longest_gap = rounds.iter().map(|round| round[n].0.longest_gap).max().unwrap_or_default();
+        println!(
+            "{kind:5} {:.2} % of one core, {:.2} % of it on the checks' thread ({:.0?} a check); \
+             without our code {:.2} %; longest gap {longest_gap:.3?}",
+            percent(all),
+            percent(monitor),
+            each,
+            percent(bare),
+        );
     }
     spin_on_every_core();
     let Run { checks, longest_gap, .. } = measure(&targets("http", address));
@@ -43,13 +61,44 @@ struct Run {
     checks: u32,
     /// Of this process.
     cpu: Duration,
+    /// Of the thread that takes the results in.
+    recording: Duration,
     longest_gap: Duration,
 }
 
+fn percent(cpu: Duration) -> f64 {
+    cpu.as_secs_f64() / MEASURED.as_secs_f64() * 100.0
+}
+
+fn median(all: impl Iterator<Item = Duration>) -> Duration {
+    let mut all: Vec<_> = all.collect();
+    all.sort();
+    all.get(all.len() / 2).copied().unwrap_or_default()
+}
+
+/// CPU time of the same connections at the same pace, by the standard library.
+fn bare(kind: &str, address: SocketAddr) -> Duration {
+    let pause = Duration::from_secs(1) / TARGETS as u32;
+    let (before, start) = (cpu_time(ClockId::ProcessCPUTime), Instant::now());
+    let mut next = start;
+    while start.elapsed() < MEASURED {
+        let mut stream = TcpStream::connect(address).expect("the backend accepts");
+        set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket has this option");
+        if kind == "http" {
+            stream.write_all(REQUEST).expect("the backend reads");
+            assert!(stream.read(&mut [0; 1024]).expect("the backend answers") > 0);
+        }
+        drop(stream);
+        next += pause;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    cpu_time(ClockId::ProcessCPUTime) - before
+}
+
 fn spin_on_every_core() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..2 * cores {
-        std::thread::spawn(|| {
+        thread::spawn(|| {
             loop {
                 std::hint::spin_loop();
             }
@@ -72,8 +121,10 @@ fn measure(targets: &[Target]) -> Run {
 /// Feeds the book for a while, as the daemon does.
 async fn record(book: &mut Book, incoming: &mut mpsc::Receiver<Report>, time: Duration) -> Run {
     let end = tokio::time::Instant::now() + time;
-    let before = cpu_time();
-    let mut run = Run { checks: 0, cpu: Duration::ZERO, longest_gap: Duration::ZERO };
+    let clocks = || (cpu_time(ClockId::ProcessCPUTime), cpu_time(ClockId::ThreadCPUTime));
+    let before = clocks();
+    let mut run =
+        Run { checks: 0, cpu: Duration::ZERO, recording: Duration::ZERO, longest_gap: Duration::ZERO };
     while let Ok(Some(report)) = tokio::time::timeout_at(end, incoming.recv()).await {
         assert_eq!(report.outcome.verdict(), Verdict::Passed, "{}", report.outcome.detail);
         let previous = book.get(&report.id).and_then(|entry| entry.last.as_ref()).map(|(_, at)| *at);
@@ -82,12 +133,13 @@ async fn record(book: &mut Book, incoming: &mut mpsc::Receiver<Report>, time: Du
         book.record(&report);
         run.checks += 1;
     }
-    run.cpu = cpu_time() - before;
+    let after = clocks();
+    (run.cpu, run.recording) = (after.0 - before.0, after.1 - before.1);
     run
 }
 
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

@@ -15,8 +15,9 @@ use crate::vip::life_cycle::Desire;
 
 /// From a decision to the peer's table: what the network takes, twice.
 pub const PROPAGATION: Duration = Duration::from_millis(200);
-/// How long an address that somebody took off goes unnoticed.
-const UNNOTICED: Duration = Duration::from_millis(1100);
+/// How long an address that somebody took off goes unnoticed: it is looked for every second, and the word of it waits behind
+/// an answer that may be half a second on its way.
+const UNNOTICED: Duration = Duration::from_millis(1600);
 
 /// One peer; while there is trouble with it, what it holds may be old.
 pub struct Peer {
