@@ -225,12 +225,14 @@ impl Worker {
         let patience = self.patience();
         let Some(ring) = &mut self.ring else { return self.poll.wait(events, patience) };
         events.clear();
-        if ring.turn(if self.polled { Duration::ZERO } else { patience }).is_err() {
+        let turned = ring.turn(if self.polled { Duration::ZERO } else { patience });
+        // What is answered is answered, whatever the turn came to.
+        ring.take(completions);
+        if turned.is_err() {
             // For as long as it lasts, the event queue sets the pace: no spinning.
             self.polled = true;
-            return self.poll.wait(events, patience.min(BREATH));
+            self.poll.wait(events, patience.min(BREATH));
         }
-        ring.take(completions);
         for completion in completions.iter().filter(|c| c.operation == Operation::Poll) {
             self.polled = true;
             if completion.last {
@@ -238,7 +240,7 @@ impl Worker {
             }
         }
         // The ring tells once that the event queue has something, and then no more before it was emptied.
-        if self.polled {
+        if self.polled && turned.is_ok() {
             self.poll.wait(events, Duration::ZERO);
             self.polled = !events.is_empty();
         }

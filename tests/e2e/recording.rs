@@ -1,10 +1,14 @@
 //! The access log: a line per connection among the log's, in HAProxy's form or as JSON.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::SOON;
@@ -117,4 +121,29 @@ fn records_go_to_a_syslog_server_too() {
         record.starts_with('<') && record.contains(&format!(" contrail-lb {} - - ", daemon.id())),
         "{record}"
     );
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up_and_tells_afterwards_how_much_is_missing() {
+    // More than the queue and the pipe have room for.
+    const CLIENTS: usize = 6_000;
+    let lab = Loopback::take();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("stderr");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    // For writing too: else it could only be opened together with the daemon.
+    let reader = File::options().read(true).write(true).open(&pipe).unwrap();
+    let (backend, front, admin) = (Backend::http("a", lab.addr()), lab.addr(), lab.addr());
+    let config = format!("access = \"tcplog\"\n{}", service("web", &[front], UNCHECKED, &[&backend]));
+    let to_pipe = format!("exec \"$@\" 2>{}", pipe.display());
+    let mut daemon = Daemon::spawn(admin, "", &config, &["sh", "-c", &to_pipe, "sh"]);
+    daemon.wait_ready(SOON);
+    for n in 0..CLIENTS {
+        assert_eq!(backend_of(front).unwrap(), "a", "client {n}");
+    }
+    let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(" records of the access log dropped")));
+    daemon.signal(Signal::TERM);
+    thread::spawn(move || lines.for_each(drop));
+    daemon.wait_code(SOON, 0);
 }
