@@ -199,7 +199,7 @@ impl Worker {
         if self.engine == Engine::Epoll {
             return;
         }
-        match Ring::new() {
+        match Ring::new(LONGEST_WAIT) {
             Ok(mut ring) => {
                 ring.watch(&self.poll);
                 self.ring = Some(ring);
@@ -233,10 +233,17 @@ impl Worker {
             self.polled = true;
             self.poll.wait(events, patience.min(BREATH));
         }
-        for completion in completions.iter().filter(|c| c.operation == Operation::Poll) {
-            self.polled = true;
-            if completion.last {
-                ring.watch(&self.poll);
+        for completion in completions.iter() {
+            match completion.operation {
+                Operation::Poll => {
+                    self.polled = true;
+                    if completion.last {
+                        ring.watch(&self.poll);
+                    }
+                }
+                Operation::Beat => ring.beat(),
+                Operation::Cancel | Operation::Connect(..) | Operation::Receive(..) | Operation::Send(..) => {
+                }
             }
         }
         // The ring tells once that the event queue has something, and then no more before it was emptied.

@@ -11,7 +11,7 @@ use health::{Report, Target, Verdict};
 use lb_core::Eligible;
 
 use super::checker::{Checker, Server};
-use super::rules::{ARRIVAL, Fitness, fitness, is_leaving, is_serving, may_follow};
+use super::rules::{ARRIVAL, Fitness, STARTING, fitness, is_leaving, is_serving, may_follow};
 use super::shadow::Shadow;
 use crate::events::{Event, EventId, EventKind};
 use crate::steer::{Door, Duty, Effects};
@@ -46,6 +46,8 @@ struct Tracker {
 
 #[derive(Default)]
 pub struct Oracle {
+    /// When the process was first judged.
+    began: Option<Instant>,
     pub config: Option<Arc<Config>>,
     pub backends: BTreeMap<BackendId, Shadow>,
     vips: BTreeMap<IpAddr, Tracker>,
@@ -150,6 +152,8 @@ impl Oracle {
         self.find_fitness(&config, now);
         let routes = self.routes.clone();
         let plane_stalled = self.plane_stalled;
+        let has_fellows = config.bgp.iter().flat_map(|bgp| &bgp.peers).any(|peer| peer.fellow);
+        let starting = has_fellows && now <= *self.began.get_or_insert(now) + STARTING;
         for (address, tracker) in &mut self.vips {
             let route = routes.as_ref().map_or(Desire::Withdrawn, |routes| desired(routes, *address));
             // To the routers, one that arrives is not there yet.
@@ -166,7 +170,7 @@ impl Oracle {
             // Invariant 3: an undrain always finds the way back.
             let is_stuck = duty == Duty::Serving && is_leaving(tracker.phase);
             assert!(!is_stuck, "{address} is wanted, and on its way out: {:?}", tracker.phase);
-            tracker.check_route(vip, fitness, was, now);
+            tracker.check_route(vip, fitness, was, starting, now);
             tracker.check_drain(*address, now);
         }
     }
@@ -338,7 +342,14 @@ impl Tracker {
     }
 
     /// Invariants 1, 4 and 7: worse at once, better when earned and then without fail.
-    fn check_route(&mut self, vip: &Vip, fitness: Fitness, (was_in, was): (Phase, Desire), now: Instant) {
+    fn check_route(
+        &mut self,
+        vip: &Vip,
+        fitness: Fitness,
+        (was_in, was): (Phase, Desire),
+        starting: bool,
+        now: Instant,
+    ) {
         let on_the_way_out = matches!(self.phase, Phase::Holding | Phase::Draining);
         let arrives = self.phase == Phase::Arriving;
         if !is_serving(self.phase) && !arrives && !on_the_way_out {
@@ -351,7 +362,8 @@ impl Tracker {
             (_, _) => None,
         };
         let delay = self.arrival.map_or(vip.announce_delay, |(_, before)| before.min(vip.announce_delay));
-        let waits_for_fellows = self.arrival.is_some_and(|(since, _)| now <= since + ARRIVAL);
+        let waits_for_fellows = (starting && self.phase == Phase::Listening)
+            || self.arrival.is_some_and(|(since, _)| now <= since + ARRIVAL);
         let fit = fitness.allows(vip, self.desire);
         // What the route would be without the drain cannot be seen.
         let hidden = on_the_way_out && fitness.leaves_as_it_is(vip);

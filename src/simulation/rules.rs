@@ -113,6 +113,9 @@ pub fn is_leaving(phase: Phase) -> bool {
     matches!(phase, Phase::Holding | Phase::Draining | Phase::Withdrawn | Phase::Quiet)
 }
 
+/// A host that has just begun waits so long for its sessions with fellow hosts.
+pub const STARTING: Duration = Duration::from_secs(2);
+
 /// The longest that the fellow hosts are waited for, and the answers that say so.
 pub const ARRIVAL: Duration = Duration::from_millis(1500);
 

@@ -23,6 +23,8 @@ use crate::vip::life_cycle::Phase;
 const LONGEST: Duration = Duration::from_millis(900);
 /// What a router takes, at most, from the UPDATE to its forwarding table.
 const ROUTER_GRACE: Duration = Duration::from_millis(300);
+/// A host that has just started waits so long for its sessions with its fellows before it announces anything: whoever is not there by then is not told.
+const STARTING: Duration = Duration::from_secs(2);
 /// Nor do they wait more often than this.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -34,8 +36,10 @@ pub enum Door {
 }
 
 /// What the peers with a session show, fellows or not: a reload may make one a fellow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fellows {
+    /// When this host began.
+    began: Instant,
     sessions: BTreeMap<Name, Session>,
     waits: BTreeMap<IpAddr, Wait>,
 }
@@ -59,6 +63,10 @@ enum Shown {
 }
 
 impl Fellows {
+    pub(super) fn new(now: Instant) -> Self {
+        Fellows { began: now, sessions: BTreeMap::new(), waits: BTreeMap::new() }
+    }
+
     fn shown(&self, fellow: &Name, vip: IpAddr) -> Shown {
         match self.sessions.get(fellow) {
             Some(session) if session.coming.contains(&vip) => Shown::Coming,
@@ -135,14 +143,15 @@ impl Steer {
         self.end_waits(now);
     }
 
-    /// Which VIPs have a fellow with a session, as of now.
+    /// Which VIPs have a fellow with a session, as of now, and which wait for one.
     pub(super) fn know_fellows(&mut self) {
-        let names = self.fellow_names();
-        let with_session = names.iter().filter(|name| self.fellows.sessions.contains_key(*name));
-        let with_session: Vec<&Name> = with_session.collect();
+        let (there, missing): (Vec<Name>, Vec<Name>) =
+            self.fellow_names().into_iter().partition(|name| self.fellows.sessions.contains_key(name));
+        let by = self.fellows.began + STARTING;
         for vip in self.vips.values_mut() {
-            let has_fellows = with_session.iter().any(|fellow| vip.config().peers.contains(fellow));
-            vip.set_fellows(has_fellows);
+            let any = |names: &[Name]| names.iter().any(|fellow| vip.config().peers.contains(fellow));
+            let (has_fellows, waits) = (any(&there), any(&missing));
+            vip.set_fellows(has_fellows, waits.then_some(by));
         }
     }
 

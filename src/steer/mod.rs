@@ -118,7 +118,7 @@ impl Steer {
             plane_stalled: false,
             duty: Duty::Serving,
             others: others::Others::default(),
-            fellows: fellows::Fellows::default(),
+            fellows: fellows::Fellows::new(now),
             peers: BTreeMap::new(),
             routes: Arc::new(RouteSet::empty(now)),
             route_causes: BTreeMap::new(),

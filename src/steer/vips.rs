@@ -77,6 +77,7 @@ impl Steer {
             let config = Arc::clone(&self.config);
             if let Some(vip) = config.vips.iter().find(|v| v.address == address) {
                 self.add_vip(vip, gone, now);
+                self.know_fellows();
             }
         }
         let cause = self.vips.get(&address).map_or(cause, VipState::last_event);
@@ -300,9 +301,9 @@ impl VipState {
         format!("{phase}, route {route}{waits}: {}", self.reason(now))
     }
 
-    /// Whether there are fellow hosts to be told before the routers are.
-    pub(super) fn set_fellows(&mut self, has_fellows: bool) {
-        self.life_cycle.set_fellows(has_fellows);
+    /// Whether there are fellow hosts to be told before the routers are, and until when more are waited for.
+    pub(super) fn set_fellows(&mut self, has_fellows: bool, by: Option<Instant>) {
+        self.life_cycle.set_fellows(has_fellows, by);
     }
 
     /// Why it is where it is, in words.

@@ -193,6 +193,8 @@ pub struct LifeCycle {
     sinks: bool,
     /// Whether somebody is there to be told first.
     has_fellows: bool,
+    /// Until then those that are to be told and are not there yet are waited for.
+    fellows_by: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -223,12 +225,15 @@ impl LifeCycle {
             delay: policy.announce_delay,
             sinks: false,
             has_fellows: false,
+            fellows_by: None,
         }
     }
 
-    /// Whether there are fellow hosts to be told before the routers are. Counts for the next announcement.
-    pub fn set_fellows(&mut self, has_fellows: bool) {
+    /// Whether there are fellow hosts to be told before the routers are, and until when more of them are waited for. Counts for the next
+    /// announcement.
+    pub fn set_fellows(&mut self, has_fellows: bool, by: Option<Instant>) {
         self.has_fellows = has_fellows;
+        self.fellows_by = by;
     }
 
     pub fn phase(&self) -> Phase {
@@ -268,11 +273,13 @@ impl LifeCycle {
         }
     }
 
-    /// When the route will be raised if the health stays as it is: the end of `announce_delay`.
+    /// When the route will be raised if the health stays as it is: the end of `announce_delay`, or of the wait for fellows.
     pub fn waiting_until(&self) -> Option<Instant> {
         let State::Serving(serving) = self.state else { return None };
         let better = LEVELS.into_iter().zip(serving.fit_since).filter(|(level, _)| *level > serving.desire);
-        better.filter_map(|(_, since)| Some(since? + self.delay)).min()
+        let earned = better.filter_map(|(_, since)| Some(since? + self.delay)).min()?;
+        let awaited = self.fellows_by.filter(|_| serving.desire == Desire::Withdrawn);
+        Some(awaited.map_or(earned, |by| earned.max(by)))
     }
 
     /// How long the way up takes now, where that is longer than `announce_delay`: it came and went too often.
@@ -322,8 +329,12 @@ impl LifeCycle {
                     self.delay = self.governor.delay(self.policy.announce_delay, &self.policy.flap, now);
                 }
                 serving.move_to(fit, self.delay, now);
+                let arrives = before == Desire::Withdrawn && serving.desire > before;
+                if arrives && self.fellows_by.is_some_and(|by| now < by) {
+                    serving.desire = before;
+                }
                 self.sinks &= serving.desire <= before;
-                if before == Desire::Withdrawn && serving.desire > before && self.has_fellows {
+                if arrives && serving.desire > before && self.has_fellows {
                     self.state = State::Arriving(*serving);
                 }
             }

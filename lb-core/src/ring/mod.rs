@@ -36,6 +36,11 @@ pub(crate) use operation::{Operation, Place};
 /// Questions that can be handed over at once; the kernel has room for four times as many answers.
 const ENTRIES: u32 = 1024;
 
+/// While the kernel has no memory to take the queue: how often it is tried, and the pause before the next time. Longer than it takes until a thread that
+/// stands still withdraws its VIPs.
+const TRIES: usize = 5000;
+const BREATH: Duration = Duration::from_millis(1);
+
 /// What a socket has to do with a ring.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Flight {
@@ -84,11 +89,14 @@ pub(crate) struct Ring {
     number: u32,
     /// How often the queue was handed over.
     handed_over: u64,
+    /// The pace of [`Operation::Beat`], and as the kernel reads it when that is handed over.
+    pace: (Duration, Box<Timespec>),
 }
 
 impl Ring {
     /// Fails where the kernel has none, is too old for this one (6.1), or its administrator forbids it. Whoever makes it is the only one who may use it.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// No turn takes longer than `pace`, for as long as each [`Operation::Beat`] is followed by a call of [`Ring::beat`].
+    pub(crate) fn new(pace: Duration) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -100,7 +108,9 @@ impl Ring {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let buffers = Provided::register(&ring.submitter())?;
-        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1 };
+        let pace = (pace, Box::new(Timespec::from(pace)));
+        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1, pace };
+        ring.beat();
         // To have a ring is not to be permitted to use it.
         ring.turn(Duration::ZERO)?;
         Ok(ring)
@@ -111,6 +121,12 @@ impl Ring {
         let fd = Fd(source.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(Operation::Poll.encode()));
+    }
+
+    /// Asks for the next [`Operation::Beat`].
+    pub(crate) fn beat(&mut self) {
+        let entry = opcode::Timeout::new(&raw const *self.pace.1).build();
+        self.push(entry.user_data(Operation::Beat.encode()));
     }
 
     /// Asks whether a socket that is connecting has been connected, or not.
@@ -176,9 +192,15 @@ impl Ring {
     pub(crate) fn turn(&mut self, patience: Duration) -> io::Result<()> {
         self.buffers.publish();
         self.handed_over += 1;
-        let timeout = Timespec::new().sec(patience.as_secs()).nsec(patience.subsec_nanos());
-        let want = usize::from(!patience.is_zero());
-        match self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timeout)) {
+        let timeout = Timespec::from(patience);
+        let submitter = self.ring.submitter();
+        let turned = match patience {
+            Duration::ZERO => submitter.submit(),
+            // The beat ends it: a timer of its own for each wait is a good part of what the wait costs.
+            _ if patience >= self.pace.0 => submitter.submit_and_wait(1),
+            _ => submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout)),
+        };
+        match turned {
             // BUSY: answers have to be taken first.
             Err(error) if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {
                 Err(error)
@@ -216,19 +238,21 @@ impl Ring {
     fn hand_over(&mut self) {
         self.buffers.publish();
         self.handed_over += 1;
-        // The kernel takes part of it only when it is out of memory.
-        for _ in 0..3 {
+        // The kernel takes part of it only when it is out of memory. To wait for some is to stand still, of which the plane's
+        // heartbeat tells; to go on would be to close what the queue still names.
+        for _ in 0..TRIES {
             let _ = self.ring.submit();
             if self.ring.submission().is_empty() {
                 return;
             }
+            std::thread::park_timeout(BREATH);
         }
     }
 
     fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: the descriptor is open, and stays open until the entry was handed over (`forget`). What a Send names is a
         // buffer that is lent until its answer is here; a receive names none of ours, but the group of `Provided`, which lives
-        // as long as the ring.
+        // as long as the ring, as does the time that a beat names.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.hand_over();
         }

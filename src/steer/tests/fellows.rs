@@ -109,6 +109,35 @@ fn a_host_that_comes_tells_its_fellows_first_and_only_those() {
 }
 
 #[test]
+fn a_host_that_has_just_started_waits_for_its_fellows_two_seconds_at_most() {
+    let healthy = || {
+        let mut config = Config::clone(&with_fellow());
+        config.vips.first_mut().unwrap().announce_delay = Duration::from_millis(100);
+        let mut bench = Bench::start(&Arc::new(config));
+        for (target, _) in bench.checks.clone() {
+            bench.result(target.id.backend.as_str(), Verdict::Passed);
+        }
+        bench
+    };
+    let mut nobody_there = healthy();
+    nobody_there.pass(Duration::from_millis(1999));
+    assert_eq!(nobody_there.desire(), Desire::Withdrawn);
+    assert_eq!(
+        nobody_there.steer.poll_timeout().map(|at| at - nobody_there.now),
+        Some(Duration::from_millis(1))
+    );
+    nobody_there.pass(Duration::from_millis(1));
+    assert_eq!(nobody_there.desire(), Desire::Normal);
+
+    let mut there_in_time = healthy();
+    there_in_time.pass(Duration::from_millis(500));
+    assert_eq!(there_in_time.desire(), Desire::Withdrawn);
+    there_in_time.session("lb-b", Shows::There);
+    there_in_time.pass(Duration::ZERO);
+    assert_eq!(there_in_time.desire(), Desire::Arriving);
+}
+
+#[test]
 fn a_session_that_was_there_before_the_configuration_counts() {
     let mut bench = Bench::start(&configuration(""));
     bench.session("lb-b", Shows::Nothing);

@@ -388,7 +388,7 @@ fn one_trouble_that_takes_the_route_down_step_by_step_is_one_flap() {
 /// Healthy for long enough, and there are fellow hosts.
 fn arriving() -> Host {
     let mut host = Host::listening(OnShort::Degrade, OnAllDown::Hold);
-    host.vip.set_fellows(true);
+    host.vip.set_fellows(true, None);
     host.health(VipHealth::Healthy);
     host.wait(DELAY);
     assert_eq!((host.vip.phase(), host.vip.desire()), (Phase::Arriving, Desire::Arriving));
@@ -558,7 +558,7 @@ proptest! {
         steps in proptest::collection::vec((inputs(), 0u64..4_000), 1..120),
     ) {
         let mut host = Host { vip: LifeCycle::new(&policy), now: start() };
-        host.vip.set_fellows(has_fellows);
+        host.vip.set_fellows(has_fellows, None);
         let mut outside = Outside {
             address: false, listeners: false, draining: false, holding: false, is_withdrawn: false, whole_since: None, health: pending(),
         };
