@@ -60,6 +60,7 @@ fn global(out: &mut Text, global: &Global) {
     out.key("max_connections", global.max_connections.unwrap_or(0));
     let engine = match global.engine {
         Engine::Auto => "auto",
+        Engine::IoUring => "io_uring",
         Engine::Epoll => "epoll",
     };
     out.key("engine", quoted(engine));

@@ -37,9 +37,11 @@ pub struct Global {
 /// What moves the bytes of relayed connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// io_uring for what comes in small pieces, where the kernel has it and permits it; epoll for the rest.
+    /// As [`Engine::IoUring`] where a thread has several connections, as [`Engine::Epoll`] where it has few.
     #[default]
     Auto,
+    /// io_uring for what comes in small pieces, where the kernel has it and permits it; epoll for the rest.
+    IoUring,
     Epoll,
 }
 

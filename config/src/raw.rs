@@ -84,7 +84,7 @@ fn read_each<'a, T>(
 
 fn read_global(mut global: Table<'_, '_>) -> Global {
     const ENGINES: &[(&str, Option<Engine>)] =
-        &[("auto", Some(Engine::Auto)), ("epoll", Some(Engine::Epoll))];
+        &[("auto", Some(Engine::Auto)), ("io_uring", Some(Engine::IoUring)), ("epoll", Some(Engine::Epoll))];
     let threads = global.value("threads", integer(0..=1024usize), 0).value;
     let max_connections = global.value("max_connections", limit, None).value;
     let engine = global.value("engine", choice(ENGINES), Engine::Auto).value;

@@ -61,6 +61,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Link {
     pub(crate) backend: BackendGuard,
     pub(crate) end: End,
+    /// The ring watches its socket, not the event queue.
+    pub(crate) by_ring: bool,
 }
 
 /// How a connect failed.
@@ -130,7 +132,13 @@ impl Attempt {
             self.phase = Phase::Tcp;
             self.deadline = Tick::at(here.now).after(service.settings().connect);
             match connect(backend.backend(), service.settings(), caller) {
-                Ok(socket) => return Ok(Some(Link { backend, end: End::new(socket, Tick::at(here.now)) })),
+                Ok(socket) => {
+                    return Ok(Some(Link {
+                        backend,
+                        end: End::new(socket, Tick::at(here.now)),
+                        by_ring: false,
+                    }));
+                }
                 Err(failure) => self.failed(failure, &backend, service, here)?,
             }
         }

@@ -228,7 +228,7 @@ impl Connection {
         let owed = [self.owes(Side::Client), self.owes(Side::Backend)];
         self.service.close(reason);
         drop(self.local);
-        let backend = self.link.map(|Link { backend, end }| {
+        let backend = self.link.map(|Link { backend, end, .. }| {
             drop(backend);
             end
         });

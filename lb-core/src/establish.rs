@@ -86,11 +86,13 @@ impl Worker {
     }
 
     fn watch_backend(&mut self, key: Key) {
+        let prefers_ring = self.prefers_ring();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let is_for_ring = is_for_ring(connection);
+        let by_ring = prefers_ring && is_for_ring(connection);
         let Some(link) = &mut connection.link else { return };
         let token = Token::End(key, Side::Backend);
-        if let Some(ring) = self.ring.as_mut().filter(|_| is_for_ring) {
+        if let Some(ring) = self.ring.as_mut().filter(|_| by_ring) {
+            link.by_ring = true;
             return ring.connect(&mut link.end, Place { index: key.index, side: Side::Backend });
         }
         if self.poll.add(&link.end.socket, token, Watch::ReadsAndWrites).is_err() {
@@ -152,7 +154,7 @@ impl Worker {
     fn relay(&mut self, key: Key) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let by_ring = self.ring.is_some() && is_for_ring(connection);
+        let by_ring = connection.link.as_ref().is_some_and(|link| link.by_ring);
         connection.begin_to_relay(now);
         match by_ring {
             true => self.begin_ringed(key),

@@ -26,11 +26,11 @@ pub(crate) fn is_for_ring(connection: &Connection) -> bool {
 }
 
 impl Worker {
-    /// Takes in one answer. `Poll`, `Cancel` and `Beat` are no business of a connection.
+    /// Takes in one answer. `Poll` and `Cancel` are no business of a connection.
     pub(crate) fn complete(&mut self, completion: Completion) {
         let Completion { operation, result, chunk, receive, .. } = completion;
         match operation {
-            Operation::Poll | Operation::Cancel | Operation::Beat => {}
+            Operation::Poll | Operation::Cancel => {}
             Operation::Connect(place, _) => {
                 if let Some(key) = self.landed(place, operation) {
                     // A poll that fails is one of a socket that failed.

@@ -36,6 +36,9 @@ use crate::{CloseReason, Observer};
 /// The longest a worker sleeps: the pace of its heartbeat.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// So few connections of a worker are better off without the ring.
+const FEW: usize = 2;
+
 /// A pause while the kernel has no memory for the ring's turn.
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -199,7 +202,7 @@ impl Worker {
         if self.engine == Engine::Epoll {
             return;
         }
-        match Ring::new(LONGEST_WAIT) {
+        match Ring::new() {
             Ok(mut ring) => {
                 ring.watch(&self.poll);
                 self.ring = Some(ring);
@@ -220,6 +223,11 @@ impl Worker {
         }
     }
 
+    /// Whether a connection goes to the ring, if it can: what the ring saves it saves for several at once, and alone it is slower to wake up.
+    pub(crate) fn prefers_ring(&self) -> bool {
+        self.ring.is_some() && (self.engine == Engine::IoUring || self.connections.len() > FEW)
+    }
+
     /// Waits until there is something to do.
     fn wait(&mut self, events: &mut Events, completions: &mut Vec<Completion>) {
         let patience = self.patience();
@@ -233,17 +241,10 @@ impl Worker {
             self.polled = true;
             self.poll.wait(events, patience.min(BREATH));
         }
-        for completion in completions.iter() {
-            match completion.operation {
-                Operation::Poll => {
-                    self.polled = true;
-                    if completion.last {
-                        ring.watch(&self.poll);
-                    }
-                }
-                Operation::Beat => ring.beat(),
-                Operation::Cancel | Operation::Connect(..) | Operation::Receive(..) | Operation::Send(..) => {
-                }
+        for completion in completions.iter().filter(|c| c.operation == Operation::Poll) {
+            self.polled = true;
+            if completion.last {
+                ring.watch(&self.poll);
             }
         }
         // The ring tells once that the event queue has something, and then no more before it was emptied.

@@ -89,14 +89,11 @@ pub(crate) struct Ring {
     number: u32,
     /// How often the queue was handed over.
     handed_over: u64,
-    /// The pace of [`Operation::Beat`], and as the kernel reads it when that is handed over.
-    pace: (Duration, Box<Timespec>),
 }
 
 impl Ring {
     /// Fails where the kernel has none, is too old for this one (6.1), or its administrator forbids it. Whoever makes it is the only one who may use it.
-    /// No turn takes longer than `pace`, for as long as each [`Operation::Beat`] is followed by a call of [`Ring::beat`].
-    pub(crate) fn new(pace: Duration) -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -108,9 +105,7 @@ impl Ring {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let buffers = Provided::register(&ring.submitter())?;
-        let pace = (pace, Box::new(Timespec::from(pace)));
-        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1, pace };
-        ring.beat();
+        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1 };
         // To have a ring is not to be permitted to use it.
         ring.turn(Duration::ZERO)?;
         Ok(ring)
@@ -121,12 +116,6 @@ impl Ring {
         let fd = Fd(source.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(Operation::Poll.encode()));
-    }
-
-    /// Asks for the next [`Operation::Beat`].
-    pub(crate) fn beat(&mut self) {
-        let entry = opcode::Timeout::new(&raw const *self.pace.1).build();
-        self.push(entry.user_data(Operation::Beat.encode()));
     }
 
     /// Asks whether a socket that is connecting has been connected, or not.
@@ -194,13 +183,8 @@ impl Ring {
         self.handed_over += 1;
         let timeout = Timespec::from(patience);
         let submitter = self.ring.submitter();
-        let turned = match patience {
-            Duration::ZERO => submitter.submit(),
-            // The beat ends it: a timer of its own for each wait is a good part of what the wait costs.
-            _ if patience >= self.pace.0 => submitter.submit_and_wait(1),
-            _ => submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout)),
-        };
-        match turned {
+        let want = usize::from(!patience.is_zero());
+        match submitter.submit_with_args(want, &SubmitArgs::new().timespec(&timeout)) {
             // BUSY: answers have to be taken first.
             Err(error) if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {
                 Err(error)
@@ -252,7 +236,7 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: the descriptor is open, and stays open until the entry was handed over (`forget`). What a Send names is a
         // buffer that is lent until its answer is here; a receive names none of ours, but the group of `Provided`, which lives
-        // as long as the ring, as does the time that a beat names.
+        // as long as the ring.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.hand_over();
         }

@@ -17,8 +17,6 @@ pub(crate) enum Operation {
     Poll,
     /// Nobody waits for the answer.
     Cancel,
-    /// Time has passed.
-    Beat,
     Connect(Place, u32),
     Receive(Place, u32),
     Send(Place, u32),
@@ -37,7 +35,6 @@ impl Operation {
         match self {
             Operation::Poll => word(0, nowhere, 0),
             Operation::Cancel => word(1, nowhere, 0),
-            Operation::Beat => word(5, nowhere, 0),
             Operation::Connect(place, number) => word(2, place, number),
             Operation::Receive(place, number) => word(3, place, number),
             Operation::Send(place, number) => word(4, place, number),
@@ -53,7 +50,6 @@ impl Operation {
             2 => Operation::Connect(place, number),
             3 => Operation::Receive(place, number),
             4 => Operation::Send(place, number),
-            5 => Operation::Beat,
             _ => Operation::Cancel,
         }
     }
@@ -71,7 +67,6 @@ mod tests {
                 for operation in [
                     Operation::Poll,
                     Operation::Cancel,
-                    Operation::Beat,
                     Operation::Connect(place, u32::MAX),
                     Operation::Receive(place, 1),
                     Operation::Receive(place, u32::MAX),

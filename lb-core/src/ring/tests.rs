@@ -26,7 +26,7 @@ fn next(ring: &mut Ring) -> Completion {
     loop {
         ring.turn(LONG).unwrap();
         ring.take(&mut completions);
-        completions.retain(|c| !matches!(c.operation, Operation::Cancel | Operation::Beat));
+        completions.retain(|completion| completion.operation != Operation::Cancel);
         if !completions.is_empty() {
             assert_eq!(completions.len(), 1, "{completions:?}");
             return completions.remove(0);
@@ -36,7 +36,7 @@ fn next(ring: &mut Ring) -> Completion {
 
 #[test]
 fn what_was_received_is_sent_and_its_buffer_used_again_more_often_than_there_are_buffers() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     let ((mut near, mut far), (mut other, mut other_far)) = (pair(), pair());
     for round in 0..1000u32 {
         ring.receive(&mut near, HERE, Receive::OnceReadable);
@@ -58,7 +58,7 @@ fn what_was_received_is_sent_and_its_buffer_used_again_more_often_than_there_are
 
 #[test]
 fn a_send_is_answered_in_the_turn_it_is_handed_over_though_nobody_reads() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     let ((mut near, mut far), (mut other, _other_far)) = (pair(), pair());
     let mut taken = 0;
     loop {
@@ -84,7 +84,7 @@ fn a_send_is_answered_in_the_turn_it_is_handed_over_though_nobody_reads() {
 
 #[test]
 fn a_socket_that_is_forgotten_and_closed_is_let_go_of_by_the_kernel() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     for turns in [0, 1] {
         let (mut near, mut far) = pair();
         ring.receive(&mut near, HERE, Receive::OnceReadable);
@@ -101,7 +101,7 @@ fn a_socket_that_is_forgotten_and_closed_is_let_go_of_by_the_kernel() {
 
 #[test]
 fn an_answer_to_an_older_question_is_told_from_one_to_the_open_one() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     let (mut near, mut far) = pair();
     ring.receive(&mut near, HERE, Receive::OnceReadable);
     let older = near.flight.question.unwrap();
@@ -117,7 +117,7 @@ fn an_answer_to_an_older_question_is_told_from_one_to_the_open_one() {
 
 #[test]
 fn who_finds_every_buffer_taken_is_told_so_and_gets_the_next_that_is_free() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     let (mut near, mut far) = pair();
     let mut taken = Vec::new();
     let answer = loop {
@@ -138,23 +138,10 @@ fn who_finds_every_buffer_taken_is_told_so_and_gets_the_next_that_is_free() {
 
 #[test]
 fn a_connect_is_answered_when_it_is_decided() {
-    let mut ring = Ring::new(LONG).unwrap();
+    let mut ring = Ring::new().unwrap();
     let (mut near, _far) = pair();
     ring.connect(&mut near, HERE);
     let answer = next(&mut ring);
     assert!(near.flight.land(answer.operation));
     assert!(seen(answer.result.unwrap()).contains(EventFlags::OUT));
-}
-
-#[test]
-fn a_turn_ends_at_the_next_beat_where_it_would_wait_longer() {
-    let pace = Duration::from_millis(20);
-    let mut ring = Ring::new(pace).unwrap();
-    for _ in 0..3 {
-        let mut completions = Vec::new();
-        ring.turn(LONG).unwrap();
-        ring.take(&mut completions);
-        assert_eq!(completions.remove(0).operation, Operation::Beat);
-        ring.beat();
-    }
 }

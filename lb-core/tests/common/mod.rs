@@ -96,7 +96,7 @@ pub const ONE_WORKER: (usize, u32) = (1, 1000);
 /// How a plane of this size is started. With `LB_CORE_ENGINE=epoll` these tests test the engine of hosts that have no io_uring.
 pub fn options((workers, max_connections): (usize, u32)) -> PlaneOptions {
     let epoll = std::env::var("LB_CORE_ENGINE").is_ok_and(|engine| engine == "epoll");
-    PlaneOptions { workers, max_connections, engine: if epoll { Engine::Epoll } else { Engine::Auto } }
+    PlaneOptions { workers, max_connections, engine: if epoll { Engine::Epoll } else { Engine::IoUring } }
 }
 
 impl Lab {
