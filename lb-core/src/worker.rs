@@ -232,6 +232,10 @@ impl Worker {
     fn wait(&mut self, events: &mut Events, completions: &mut Vec<Completion>) {
         let patience = self.patience();
         let Some(ring) = &mut self.ring else { return self.poll.wait(events, patience) };
+        // Where the ring has nothing to do, the event queue is the quicker way to wait.
+        if ring.is_idle() {
+            return self.poll.wait(events, patience);
+        }
         events.clear();
         let turned = ring.turn(if self.polled { Duration::ZERO } else { patience });
         // What is answered is answered, whatever the turn came to.

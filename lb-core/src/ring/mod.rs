@@ -89,6 +89,8 @@ pub(crate) struct Ring {
     number: u32,
     /// How often the queue was handed over.
     handed_over: u64,
+    /// What was asked and not answered yet, but for the event queue.
+    outstanding: usize,
 }
 
 impl Ring {
@@ -105,7 +107,7 @@ impl Ring {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let buffers = Provided::register(&ring.submitter())?;
-        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1 };
+        let mut ring = Ring { ring, buffers, number: 0, handed_over: 1, outstanding: 0 };
         // To have a ring is not to be permitted to use it.
         ring.turn(Duration::ZERO)?;
         Ok(ring)
@@ -116,6 +118,12 @@ impl Ring {
         let fd = Fd(source.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(Operation::Poll.encode()));
+        self.outstanding -= 1;
+    }
+
+    /// Whether it has nothing to tell but of the event queue.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outstanding == 0
     }
 
     /// Asks whether a socket that is connecting has been connected, or not.
@@ -199,8 +207,12 @@ impl Ring {
             let result = entry.result();
             let flags = entry.flags();
             let length = u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
+            let operation = Operation::decode(entry.user_data());
+            if operation != Operation::Poll {
+                self.outstanding = self.outstanding.saturating_sub(1);
+            }
             completions.push(Completion {
-                operation: Operation::decode(entry.user_data()),
+                operation,
                 result: length,
                 chunk: cqueue::buffer_select(flags).map(|id| self.buffers.chunk(id, length.unwrap_or(0))),
                 receive: if cqueue::sock_nonempty(flags) { Receive::Now } else { Receive::OnceReadable },
@@ -234,6 +246,7 @@ impl Ring {
     }
 
     fn push(&mut self, entry: squeue::Entry) {
+        self.outstanding += 1;
         // SAFETY: the descriptor is open, and stays open until the entry was handed over (`forget`). What a Send names is a
         // buffer that is lent until its answer is here; a receive names none of ours, but the group of `Provided`, which lives
         // as long as the ring.
